@@ -1,0 +1,100 @@
+"""From a YAML node to an object: components, their validation, and the ``scaled`` resolver."""
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cf_lightning.errors import ConfigError
+
+
+class Component(BaseModel):
+    """What a ``_target_`` in ``conf/`` points to: a class that stores and validates its settings.
+
+    The field annotations are the types and ranges that are checked before any stage runs, so a
+    module that defines a component must import quickly: torch, lightning and faiss are imported
+    inside the methods that need them.
+
+    Attributes:
+        VERSION: raised by hand when the same settings should give different results; part of the
+            key of every artifact that the component has a part in.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, validate_default=True, protected_namespaces=()
+    )
+    VERSION: ClassVar[int] = 1
+
+
+def conf_dir() -> Path:
+    """The folder of YAML files: inside an installed package, at the top of a checkout."""
+    package = Path(__file__).resolve().parent
+    checkout = package.parents[1] / "conf"
+    return checkout if checkout.is_dir() and package.parent.name == "src" else package / "conf"
+
+
+def register_resolvers() -> None:
+    """Register ``${scaled:demo_value,paper_value}``: the value that the top-level ``scale`` asks for."""
+
+    def scaled(demo: Any, paper: Any, *, _root_: Any) -> Any:
+        scale = _root_.get("scale")
+        if scale not in ("demo", "paper"):
+            raise ConfigError(f"scale={scale}: it is demo or paper")
+        return demo if scale == "demo" else paper
+
+    OmegaConf.register_new_resolver("scaled", scaled, replace=True)
+
+
+def build(node: dict[str, Any], key: str) -> Any:
+    """Instantiate a resolved config node and everything below it.
+
+    Args:
+        node: plain dictionary with a ``_target_``.
+        key: where the node stands in the configuration, for messages.
+
+    Raises:
+        ConfigError: an unknown setting, a wrong type, a value out of range, a missing class.
+    """
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        if os.environ.get("HYDRA_FULL_ERROR"):
+            raise
+        raise ConfigError(_explain(error, key)) from None
+
+
+def _explain(error: InstantiationException, key: str) -> str:
+    """One line for each setting that is wrong: its full key, its value, what would be right."""
+    text = str(error)
+    below = re.search(r"full_key: (\S+)", text)
+    where = f"{key}.{below.group(1)}" if below else key
+    cause = error.__cause__
+    if not isinstance(cause, ValidationError):
+        return f"{where}: {text.splitlines()[0]}"
+    lines = []
+    for problem in cause.errors():
+        name = ".".join([where, *map(str, problem["loc"])])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{name}={problem['input']}: no such setting{_nearest(cause.title, problem, error)}")
+        elif problem["type"] == "missing":
+            lines.append(f"{name} is not set and has no default")
+        else:
+            lines.append(f"{name}={problem['input']}: {problem['msg']}")
+    return "\n".join(lines)
+
+
+def _nearest(title: str, problem: Any, error: InstantiationException) -> str:
+    """A hint with the settings that the component named ``title`` does have."""
+    fields = next((c.model_fields for c in _components(Component) if c.__name__ == title), {})
+    close = difflib.get_close_matches(str(problem["loc"][-1]), fields, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; {title} has {', '.join(sorted(fields))}"
+
+
+def _components(parent: type[Component]) -> list[type[Component]]:
+    return [c for child in parent.__subclasses__() for c in (child, *_components(child))]

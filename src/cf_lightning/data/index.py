@@ -1,0 +1,112 @@
+"""The index: one row for each sample, the number by which every other file knows it."""
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cf_lightning.errors import DataError
+
+SPLITS = ("train", "val", "test")
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),  # the path below the root: unique
+        ("split", pa.string()),  # one of SPLITS
+        ("labels", pa.list_(pa.string())),  # class names; empty where there are none
+        ("tags", pa.list_(pa.string())),  # hashtags; empty where there are none
+        ("size", pa.int64()),  # bytes of the encoded sample; null where it has no file
+        ("crc", pa.uint32()),  # its checksum where the container has one
+        ("shard", pa.string()),  # the container below the root, null for a file of its own
+        ("offset", pa.int64()),  # where its bytes begin in the container
+    ]
+)
+
+
+class Index:
+    """An immutable table of samples; row i is sample i of features, labels and assignments.
+
+    Args:
+        table: columns as in ``SCHEMA``, already in the order in which rows are numbered.
+        origin: the root, for messages.
+    """
+
+    FILE = "index.parquet"
+
+    def __init__(self, table: pa.Table, origin: str) -> None:
+        self.table = table.cast(SCHEMA).combine_chunks()
+        self.origin = origin
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Index":
+        """The index that lies in an artifact's folder."""
+        return cls(pq.read_table(folder / cls.FILE), str(folder))
+
+    def write(self, folder: Path) -> None:
+        """Write the index into an artifact's folder."""
+        pq.write_table(self.table, folder / self.FILE)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Twenty hexadecimal digits of the sha256 over every row: the identity of the data."""
+        sha = hashlib.sha256()
+        for name in SCHEMA.names:
+            sha.update(repr(self.table[name].to_pylist()).encode())
+        return sha.hexdigest()[:20]
+
+    def check_unique(self) -> "Index":
+        """Raise ``DataError`` when there is no row or a sample is listed twice; else return self."""
+        if not len(self):
+            raise DataError(f"root={self.origin}: no sample found")
+        counts = self.table["key"].combine_chunks().value_counts()
+        twice = counts.filter(pa.compute.greater(counts.field("counts"), 1))
+        if len(twice):
+            first = twice[0]["values"].as_py()
+            raise DataError(f"root={self.origin}: {first} is listed {twice[0]['counts'].as_py()} times")
+        return self
+
+    def rows(self, *splits: str) -> np.ndarray:
+        """(n,) int64: the rows of these splits, ascending."""
+        wanted = np.isin(self._splits, [SPLITS.index(split) for split in splits])
+        return np.flatnonzero(wanted).astype(np.int64)
+
+    @cached_property
+    def _splits(self) -> np.ndarray:
+        codes = pa.compute.index_in(self.table["split"], pa.array(SPLITS))
+        return np.asarray(codes.to_numpy())
+
+    @cached_property
+    def test_split(self) -> str:
+        """Where a target is measured: ``test`` when the data has it, else ``val``."""
+        return "test" if len(self.rows("test")) else "val"
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """Class names in alphabetical order; the position is the class's number."""
+        names = pa.compute.list_flatten(self.table["labels"]).unique().to_pylist()
+        return sorted(names)
+
+    def single_labels(self) -> np.ndarray:
+        """(N,) int64: the class of each row, -1 where it has none.
+
+        Raises:
+            DataError: a row has several labels.
+        """
+        counts = pa.compute.list_value_length(self.table["labels"]).to_numpy()
+        if counts.max(initial=0) > 1:
+            row = int(np.argmax(counts > 1))
+            key, names = self.table["key"][row].as_py(), self.table["labels"][row].as_py()
+            raise DataError(f"root={self.origin}: {key} has {len(names)} labels ({' '.join(names)}), not one")
+        labels = np.full(len(self), -1, dtype=np.int64)
+        flat = pa.compute.list_flatten(self.table["labels"])
+        labels[counts == 1] = pa.compute.index_in(flat, pa.array(self.classes, pa.string())).to_numpy()
+        return labels
+
+    def key(self, row: int) -> str:
+        """The path below the root of one sample."""
+        return str(self.table["key"][row].as_py())

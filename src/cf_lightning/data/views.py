@@ -1,0 +1,69 @@
+"""What the network sees of an image: the deterministic view, and the random one for training."""
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from cf_lightning.config import Component
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class View(Component):
+    """Resize the short side, then crop the centre: extraction, validation, test.
+
+    Attributes:
+        resize: the short side in pixels.
+        crop: the side of the square centre crop in pixels.
+        interpolation: of the resize, antialiased.
+    """
+
+    resize: int = Field(default=256, ge=1)
+    crop: int = Field(default=224, ge=1)
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Self:
+        if self.crop > self.resize:
+            raise ValueError(f"crop={self.crop} is larger than resize={self.resize}")
+        return self
+
+    def build(self) -> "nn.Module":
+        """A module from (3, H, W) uint8 to (3, crop, crop) uint8."""
+        from torchvision.transforms import InterpolationMode, v2
+
+        mode = InterpolationMode(self.interpolation)
+        return v2.Compose([v2.Resize(self.resize, mode, antialias=True), v2.CenterCrop(self.crop)])
+
+
+class Augmentation(Component):
+    """Random resized crop, horizontal flip, colour jitter: training (Goyal et al. 2019, section 6).
+
+    The size of the crop is the view's, so that training and test see the same resolution.
+
+    Attributes:
+        min_area: the smallest share of the image's area that a crop may show.
+        flip: probability of a horizontal flip.
+        jitter: strength of brightness, contrast and saturation jitter; 0 switches it off.
+        hue: strength of the hue jitter.
+    """
+
+    min_area: float = Field(default=0.08, gt=0, le=1)
+    flip: float = Field(default=0.5, ge=0, le=1)
+    jitter: float = Field(default=0.0, ge=0, le=1)
+    hue: float = Field(default=0.0, ge=0, le=0.5)
+
+    def build(self, view: View) -> "nn.Module":
+        """A module from (3, H, W) uint8 to (3, crop, crop) uint8 that draws from torch's global generator."""
+        from torchvision.transforms import InterpolationMode, v2
+
+        mode = InterpolationMode(view.interpolation)
+        steps: list[nn.Module] = [
+            v2.RandomResizedCrop(view.crop, scale=(self.min_area, 1.0), interpolation=mode, antialias=True),
+            v2.RandomHorizontalFlip(self.flip),
+        ]
+        if self.jitter or self.hue:
+            steps.append(v2.ColorJitter(self.jitter, self.jitter, self.jitter, self.hue))
+        return v2.Compose(steps)

@@ -1,0 +1,71 @@
+"""The machine: what changes how fast a stage runs and where its files lie, never its numbers."""
+
+import os
+from typing import Any, Literal
+
+from pydantic import Field
+
+from cf_lightning.config import Component
+
+
+class Runtime(Component):
+    """The ``runtime`` node of every stage; no part of any key.
+
+    Attributes:
+        store: the folder of artifacts; a POSIX file system with working locks.
+        devices: processes of a stage, one device each; ``auto`` is every GPU, or one process on the CPU.
+        nodes: machines; several are not supported yet.
+        accelerator: ``auto`` is CUDA where there is a GPU.
+        workers: loader processes for each device; ``auto`` follows the cores.
+        isolate: run a stage that has a GPU or several devices in processes of its own (torchrun).
+        progress: show progress bars; ``auto`` shows them on a terminal.
+        logger: a component of ``tracking/`` or null.
+        run_dir: where the run's results and logs go.
+        experiment: the experiment's name, for the loggers and the result table.
+    """
+
+    store: str = "artifacts"
+    devices: int | Literal["auto"] = "auto"
+    nodes: int = Field(default=1, ge=1, le=1)
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int | Literal["auto"] = "auto"
+    isolate: bool = True
+    progress: bool | Literal["auto"] = "auto"
+    logger: Any = None
+    run_dir: str = "."
+    experiment: str = "custom"
+
+    def device_kind(self) -> Literal["cpu", "cuda"]:
+        """Where stages compute; imports torch when the accelerator is ``auto``."""
+        if self.accelerator != "auto":
+            return self.accelerator
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    def num_devices(self) -> int:
+        """Processes of a stage that uses every device."""
+        if self.devices != "auto":
+            return self.devices
+        if self.device_kind() == "cpu":
+            return 1
+        import torch
+
+        return torch.cuda.device_count()
+
+    def num_workers(self) -> int:
+        """Loader processes of one device; 0 loads in the training process itself."""
+        if self.workers != "auto":
+            return self.workers
+        cores = _cores()
+        return min(16, cores // self.num_devices()) if self.device_kind() == "cuda" else 0
+
+    def num_threads(self) -> int:
+        """Threads of torch in each process: the cores, divided between the processes."""
+        cores = _cores()
+        return max(1, cores // self.num_devices())
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

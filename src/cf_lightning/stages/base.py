@@ -1,0 +1,43 @@
+"""What every stage is: settings, a check that needs no heavy import, and a run."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from cf_lightning.config import Component
+from cf_lightning.data.index import Index
+from cf_lightning.runtime import Runtime
+
+
+class Stage(Component, ABC):
+    """One step of the method, from folders to a folder.
+
+    Attributes:
+        runtime: the machine; no part of the artifact's key.
+        RANKS: ``all`` runs the stage once on every device, ``one`` in a single process.
+    """
+
+    runtime: Runtime = Runtime()
+    RANKS: ClassVar[Literal["all", "one"]] = "all"
+
+    def check(self, **indexes: Index) -> None:
+        """Find what is wrong before anything runs.
+
+        Args:
+            indexes: the index of each data input, by the input's name.
+
+        Raises:
+            UserError: with the key, its value, and what would be right.
+        """
+
+    def disk_bytes(self, **indexes: Index) -> int | None:
+        """What the artifact will need on disk, ``None`` where that is not known beforehand."""
+        return None
+
+    @abstractmethod
+    def run(self, out: Path, **inputs: Path) -> None:
+        """Read the input folders and write the artifact's files into ``out``.
+
+        ``out`` may hold what an earlier attempt with the same key left behind: continue from it.
+        A stage with RANKS ``all`` is called once in each process of the group.
+        """
