@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cf_lightning.errors import DataError
 
 SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 SCHEMA = pa.schema(
     [
         ("key", pa.string()),  # the path below the root: unique
@@ -64,7 +66,7 @@ class Index:
         if not len(self):
             raise DataError(f"root={self.origin}: no sample found")
         counts = self.table["key"].combine_chunks().value_counts()
-        twice = counts.filter(pa.compute.greater(counts.field("counts"), 1))
+        twice = counts.filter(pc.greater(counts.field("counts"), 1))
         if len(twice):
             first = twice[0]["values"].as_py()
             raise DataError(f"root={self.origin}: {first} is listed {twice[0]['counts'].as_py()} times")
@@ -77,7 +79,7 @@ class Index:
 
     @cached_property
     def _splits(self) -> np.ndarray:
-        codes = pa.compute.index_in(self.table["split"], pa.array(SPLITS))
+        codes = pc.index_in(self.table["split"], pa.array(SPLITS))
         return np.asarray(codes.to_numpy())
 
     @cached_property
@@ -88,7 +90,7 @@ class Index:
     @cached_property
     def classes(self) -> list[str]:
         """Class names in alphabetical order; the position is the class's number."""
-        names = pa.compute.list_flatten(self.table["labels"]).unique().to_pylist()
+        names = pc.list_flatten(self.table["labels"]).unique().to_pylist()
         return sorted(names)
 
     def single_labels(self) -> np.ndarray:
@@ -97,15 +99,23 @@ class Index:
         Raises:
             DataError: a row has several labels.
         """
-        counts = pa.compute.list_value_length(self.table["labels"]).to_numpy()
+        counts = pc.list_value_length(self.table["labels"]).to_numpy()
         if counts.max(initial=0) > 1:
             row = int(np.argmax(counts > 1))
             key, names = self.table["key"][row].as_py(), self.table["labels"][row].as_py()
             raise DataError(f"root={self.origin}: {key} has {len(names)} labels ({' '.join(names)}), not one")
-        labels = np.full(len(self), -1, dtype=np.int64)
-        flat = pa.compute.list_flatten(self.table["labels"])
-        labels[counts == 1] = pa.compute.index_in(flat, pa.array(self.classes, pa.string())).to_numpy()
+        labels = self.no_targets()
+        flat = pc.list_flatten(self.table["labels"])
+        labels[counts == 1] = pc.index_in(flat, pa.array(self.classes, pa.string())).to_numpy()
         return labels
+
+    def summary(self) -> dict[str, int]:
+        """How many samples each split has, for people."""
+        return {split: len(self.rows(split)) for split in SPLITS if len(self.rows(split))}
+
+    def no_targets(self) -> np.ndarray:
+        """(N,) int64 of -1: for stages that look at images alone."""
+        return np.full(len(self), -1, dtype=np.int64)
 
     def key(self, row: int) -> str:
         """The path below the root of one sample."""

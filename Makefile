@@ -1,0 +1,42 @@
+.PHONY: help setup demo test lint bench lock wheel clean
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+help:  ## what there is
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/: .*## /\t/' | expand -t 10
+
+setup: $(VENV)/ready  ## make .venv from the hashed lock file
+
+$(VENV)/ready: requirements.lock requirements-uv.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --require-hashes -r requirements-uv.lock
+	$(VENV)/bin/uv pip sync --quiet --python $(RUN) --require-hashes requirements.lock
+	$(VENV)/bin/uv pip install --quiet --python $(RUN) --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: setup  ## the main job on the embedded data: hashtags -> clusters -> student -> table
+	$(RUN) -m cf_lightning +experiment=hashtag_r50
+
+test: setup  ## every test
+	$(RUN) -m pytest
+
+lint: setup  ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: setup  ## speed as ratios of two sides measured in turn
+	$(RUN) experiments/bench/bench.py
+
+lock: setup  ## resolve the dependencies anew
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	  --upgrade --extra sweep --group dev --output-file requirements.lock pyproject.toml
+	echo uv | $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  --no-header --upgrade --output-file requirements-uv.lock -
+
+wheel: setup  ## sdist and wheel in dist/
+	$(RUN) -m build --no-isolation
+
+clean:  ## remove everything that was made, artifacts and runs excepted
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,36 @@
+"""``python -m cf_lightning +experiment=NAME``: the front door; imports neither torch nor lightning."""
+
+import sys
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from cf_lightning.config import conf_dir, register_resolvers
+from cf_lightning.pipeline import run
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
+def main(cfg: DictConfig) -> float:
+    """Complete the configuration with what only Hydra knows, and run it."""
+    info = HydraConfig.get()
+    cfg.runtime.run_dir = info.runtime.output_dir
+    cfg.runtime.experiment = str(info.runtime.choices.get("experiment") or "custom")
+    return run(cfg)
+
+
+def list_experiments() -> None:
+    """What a bare call says: the experiments, each with the first line of its header."""
+    print("python -m cf_lightning +experiment=NAME [key=value ...]\n")
+    for file in sorted((conf_dir() / "experiment").glob("*.yaml")):
+        question = next(line for line in file.read_text().splitlines() if line.startswith("# Question: "))
+        print(f"  {file.stem:16} {question.removeprefix('# Question: ')}")
+    print("\nplan=true shows what would run; --help lists the choices; own YAML: --config-dir FOLDER")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        list_experiments()
+    else:
+        register_resolvers()
+        main()

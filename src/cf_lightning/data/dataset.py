@@ -1,0 +1,67 @@
+"""The map-style dataset under every loader: (image, target, index)."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from cf_lightning.data.index import Index
+from cf_lightning.data.source import ImageSource
+from cf_lightning.data.views import Augmentation
+from cf_lightning.errors import DataError
+
+Item = tuple[int, int]
+
+
+class ImageDataset(Dataset[tuple[Tensor, Tensor, int]]):
+    """Images by (epoch, row); augmentation draws from (seed, epoch, row) and from nothing else.
+
+    An item is ``(image, target, index)``: (3, crop, crop) uint8, int64 as in ``targets``, and the row.
+    A sample that cannot be decoded comes, where its source says ``on_error: skip``, as a black image
+    with ``index = ~row`` (negative): losses, writers and metrics leave such rows out.
+
+    Args:
+        source: decodes the samples.
+        index: its rows.
+        targets: (N,) or (N, T) int64, row i belongs to sample i; -1 is no target.
+        augmentation: random view for training; ``None`` is the source's own deterministic view.
+        seed: of the augmentation.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        index: Index,
+        targets: np.ndarray,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+    ) -> None:
+        if len(targets) != len(index):
+            raise ValueError(f"{len(targets)} targets for {len(index)} samples")
+        self.source, self.index, self.seed = source, index, seed
+        self.targets = torch.from_numpy(targets)
+        self.random = augmentation is not None
+        self.transform = augmentation.build(source.view) if augmentation else source.view.build()
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, item: int | Item) -> tuple[Tensor, Tensor, int]:
+        epoch, row = item if isinstance(item, tuple) else (0, item)
+        try:
+            image = self.source.image(self.index, row)
+        except DataError:
+            if self.source.on_error == "fail":
+                raise
+            crop = self.source.view.crop
+            return torch.zeros(3, crop, crop, dtype=torch.uint8), self.targets[row], ~row
+        return self._view(image, epoch, row), self.targets[row], row
+
+    def _view(self, image: Tensor, epoch: int, row: int) -> Tensor:
+        if not self.random:
+            return self.transform(image)  # type: ignore[no-any-return]
+        seed = np.random.SeedSequence([self.seed, epoch, row]).generate_state(1, np.uint64)[0]
+        # the generator of the surrounding process is left as it was: with workers=0 that is the trainer's
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(seed))
+            return self.transform(image)  # type: ignore[no-any-return]

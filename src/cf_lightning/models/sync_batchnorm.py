@@ -1,0 +1,43 @@
+"""Batch normalisation over all ranks on the CPU, which torch's own SyncBatchNorm refuses."""
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+
+class GlooBatchNorm2d(nn.BatchNorm2d):
+    """``BatchNorm2d`` whose training statistics are those of the global batch.
+
+    Ranks hold equally many samples, as ``EpochSampler`` makes sure.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        if not self.training:
+            return super().forward(input)
+        x = input.float()
+        count = x.numel() // x.shape[1] * torch.distributed.get_world_size()
+        moments = torch.stack([x.sum((0, 2, 3)), x.square().sum((0, 2, 3))])
+        mean, square = all_reduce(moments) / count
+        variance = square - mean.square()
+        self._track(mean.detach(), variance.detach(), count)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        shift = self.bias - mean * scale
+        return (x * scale[:, None, None] + shift[:, None, None]).to(input.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked += 1
+        rate = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean, rate)
+        self.running_var.lerp_(variance * count / max(1, count - 1), rate)
+
+
+def convert(module: nn.Module) -> nn.Module:
+    """Turn every ``BatchNorm2d`` below ``module`` into one over all ranks, in place."""
+    for layer in module.modules():
+        if type(layer) is nn.BatchNorm2d:
+            layer.__class__ = GlooBatchNorm2d
+    return module

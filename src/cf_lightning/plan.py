@@ -1,0 +1,152 @@
+"""The plan of a run: which artifacts it needs, which are there, what is wrong, and their making."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cf_lightning.config import build
+from cf_lightning.data.index import Index
+from cf_lightning.data.source import ImageSource
+from cf_lightning.errors import ConfigError, DataError, StoreError
+from cf_lightning.keys import artifact_key, canonical, class_version, digest
+from cf_lightning.stages.base import Stage
+from cf_lightning.store import Store, explained
+
+if TYPE_CHECKING:
+    from cf_lightning.console import Console
+
+
+@dataclass
+class Step:
+    """One artifact of the plan.
+
+    Attributes:
+        stage: the folder's name in the store: index, pretrain, extract, ...
+        key: the artifact's identity.
+        node: the stage's resolved configuration.
+        inputs: the steps whose artifacts it reads, by the name that ``run`` knows them by.
+        index: the listing itself, where the step is an index.
+        title: what it is, for people.
+        seconds: what its making took, now or when it was made; ``None`` before.
+        cached: it was there already.
+    """
+
+    stage: str
+    key: str
+    node: dict[str, Any]
+    inputs: dict[str, "Step"] = field(default_factory=dict)
+    index: Index | None = None
+    title: str = ""
+    seconds: float | None = None
+    cached: bool = False
+
+    def built(self) -> Stage:
+        """The stage object."""
+        stage: Stage = build(self.node, self.stage)
+        return stage
+
+    def indexes(self) -> dict[str, Index]:
+        """The listings among the inputs."""
+        return {name: step.index for name, step in self.inputs.items() if step.index is not None}
+
+
+class Plan:
+    """Steps in the order in which they can run; nothing runs before everything has been checked."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.steps: list[Step] = []
+
+    def index(self, node: dict[str, Any], title: str) -> Step:
+        """List a source now; its content is its key.
+
+        The key holds the view too, for it is part of what every reader of the data sees.
+        """
+        source = build(node, title)
+        if not isinstance(source, ImageSource):
+            raise ConfigError(f"{title}._target_={node['_target_']}: not a source of images")
+        try:
+            index = source.index()
+        except DataError as error:
+            raise DataError(f"{title}: {error}") from error
+        meaning = [index.fingerprint, class_version(node["_target_"]), canonical(source.view.model_dump())]
+        return self._add(Step("index", digest(meaning), node, {}, index, title))
+
+    def add(self, stage: str, node: dict[str, Any], title: str, **inputs: Step) -> Step:
+        """Plan the artifact that ``node`` makes of ``inputs``."""
+        key = artifact_key(node, {name: step.key for name, step in inputs.items()})
+        return self._add(Step(stage, key, node, inputs, None, title))
+
+    def _add(self, step: Step) -> Step:
+        for known in self.steps:
+            if (known.stage, known.key) == (step.stage, step.key):
+                return known
+        manifest = self.store.manifest(step.stage, step.key)
+        if manifest is not None:
+            step.cached, step.seconds = True, manifest["seconds"]
+        self.steps.append(step)
+        return step
+
+    def missing(self) -> list[Step]:
+        """The steps that have to run."""
+        return [step for step in self.steps if not step.cached]
+
+    def check(self) -> None:
+        """Find what is wrong in any step, and whether the disk has room, before the first one runs."""
+        for step in self.steps:
+            if step.index is None:
+                step.built().check(**step.indexes())
+        if self.missing():
+            self.store.test()
+            needed = sum(self.disk_bytes(step) or 0 for step in self.missing())
+            free = shutil.disk_usage(self.store.root).free
+            if needed > free:
+                raise StoreError(
+                    f"runtime.store={self.store.root}: the run needs {needed / 2**30:.1f} GiB and "
+                    f"{free / 2**30:.1f} GiB are free; make room or set runtime.store=FOLDER"
+                )
+
+    def disk_bytes(self, step: Step) -> int | None:
+        """What a step's artifact takes on disk, or will take; ``None`` where it is not known."""
+        manifest = self.store.manifest(step.stage, step.key)
+        if manifest is not None:
+            return sum(file["bytes"] for file in manifest["files"].values())
+        if step.index is not None:
+            return int(step.index.table.nbytes)
+        return step.built().disk_bytes(**step.indexes())
+
+    def run(self, console: "Console") -> None:
+        """Make what is missing, in order, with a line for each finished step."""
+        for step in self.steps:
+            if not step.cached:
+                self._make(step, console.note)
+            manifest = self.store.manifest(step.stage, step.key) or {}
+            console.step(step, self.store.root, manifest.get("facts", {}))
+
+    def _make(self, step: Step, note: Callable[[str], None]) -> None:
+        from cf_lightning.execution import execute
+
+        for used in step.inputs.values():
+            self.store.verify(used.stage, used.key)
+        with self.store.lock(step.stage, step.key, note):
+            manifest = self.store.manifest(step.stage, step.key)
+            if manifest is not None:
+                step.cached, step.seconds = True, manifest["seconds"]
+                return
+            start = time.monotonic()
+            with explained(self.store.root):
+                made_by = execute(step, self.store)
+            step.seconds = round(time.monotonic() - start, 2)
+            inputs = {name: used.key for name, used in step.inputs.items()}
+            self.store.publish(
+                step.stage,
+                step.key,
+                {"title": step.title, "seconds": step.seconds, "inputs": inputs, **made_by},
+            )
+
+    def folder(self, step: Step) -> Path:
+        """Where a finished step's artifact lies."""
+        return self.store.path(step.stage, step.key)

@@ -1,0 +1,203 @@
+"""The result table: one row for each measured number, in files and on the terminal."""
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from cf_lightning.errors import DataError
+
+
+@dataclass(frozen=True)
+class Result:
+    """One measured number of one contestant; the fields are the columns of ``results.csv``.
+
+    Attributes:
+        experiment: the experiment's name.
+        contestant: whose features: ``random``, ``teacher``, ``student``, ...
+        target: the data it was measured on.
+        protocol: how: ``linear``, ``knn``, ...
+        layer: the layer that the features are of.
+        metric: ``top1``, ``top5``, ...
+        value: the measured fraction in [0, 1].
+        ci_low: lower end of its 95 % interval over the test samples.
+        ci_high: upper end.
+        n_test: the test samples.
+        k: clusters; several for a student with several heads.
+        seed: the run's seed.
+        seconds: what the transfer stage took when it ran.
+        pretrain_key: the artifact behind it; null where the contestant has none.
+        extract_key: likewise.
+        cluster_key: likewise.
+        clusterfit_key: likewise.
+        transfer_key: likewise.
+        details: the protocol's settings, what was tuned and on what, the samples left out.
+    """
+
+    experiment: str
+    contestant: str
+    target: str
+    protocol: str
+    layer: str
+    metric: str
+    value: float
+    ci_low: float
+    ci_high: float
+    n_test: int
+    k: int | list[int] | None
+    seed: int
+    seconds: float
+    pretrain_key: str | None
+    extract_key: str | None
+    cluster_key: str | None
+    clusterfit_key: str | None
+    transfer_key: str | None
+    details: dict[str, Any]
+
+
+def write_results(folder: Path, results: Sequence[Result]) -> None:
+    """Write ``results.csv`` (for people) and ``results.json`` (with types), each in one atomic step."""
+    rows = [asdict(result) for result in results]
+    text = StringIO()
+    table = csv.DictWriter(text, [field.name for field in fields(Result)], lineterminator="\n")
+    table.writeheader()
+    table.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    _replace(folder / "results.csv", text.getvalue())
+    _replace(folder / "results.json", json.dumps(rows, indent=1))
+
+
+def read_results(folder: Path) -> list[Result]:
+    """What ``write_results`` wrote.
+
+    Raises:
+        DataError: there is no ``results.json`` or it is something else.
+    """
+    file = folder / "results.json"
+    try:
+        return TypeAdapter(list[Result]).validate_json(file.read_bytes(), strict=True)
+    except FileNotFoundError:
+        raise DataError(
+            f"{file}: there is no such file; a run writes it when its last stage is done"
+        ) from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise DataError(f"{file}: not a result file ({where}: {problem['msg']})") from None
+
+
+def results_table(results: Sequence[Result]) -> Table:
+    """One row for each target and protocol, one column for each contestant, in percent.
+
+    Where there are a teacher and a student, a column says what the student gains, coloured and
+    starred where the interval of the difference (``gain``) excludes 0. Top-5 is only in the files.
+
+    Args:
+        results: of one run; contestants may lack some of the rows.
+    """
+    shown = [result for result in results if result.metric != "top5"]
+    contestants = list(dict.fromkeys(result.contestant for result in shown))
+    compared = {"teacher", "student"} <= set(contestants)
+    table = Table(
+        title=_title(shown),
+        title_justify="left",
+        caption=_caption(shown, compared),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for name in ("target", "protocol"):
+        table.add_column(name, overflow="fold")
+    for name in [*contestants, *(["student - teacher"] if compared else []), "n test"]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for (target, protocol), row in _rows(shown).items():
+        cells = [_percent(row.get(contestant)) for contestant in contestants]
+        if compared:
+            cells.append(_gain(row.get("teacher"), row.get("student")))
+        n_test = max(result.n_test for result in row.values())
+        table.add_row(target, protocol, *cells, str(n_test))
+    return table
+
+
+def gain(before: Result, after: Result) -> tuple[float, float, float]:
+    """The difference of two fractions and its 95 % interval, from their Wilson intervals.
+
+    Newcombe 1998, method 10, which takes the proportions as independent. Here both are measured on the
+    same images, where they usually agree, so the interval is wider than it need be: conservative.
+
+    Returns:
+        Difference, lower end, upper end.
+    """
+    difference = after.value - before.value
+    down = ((after.value - after.ci_low) ** 2 + (before.ci_high - before.value) ** 2) ** 0.5
+    up = ((after.ci_high - after.value) ** 2 + (before.value - before.ci_low) ** 2) ** 0.5
+    return difference, difference - down, difference + up
+
+
+def _rows(results: Sequence[Result]) -> dict[tuple[str, str], dict[str, Result]]:
+    """The results of each row of the table, by contestant; the layer is named where there are several."""
+    several = len({result.layer for result in results}) > 1
+    rows: dict[tuple[str, str], dict[str, Result]] = {}
+    for result in results:
+        layer = f"{result.layer} " if several else ""
+        row = rows.setdefault((result.target, f"{result.protocol} {layer}{result.metric}"), {})
+        if result.contestant in row:
+            raise ValueError(f"{result.contestant} is there twice on {result.target}: a table shows one run")
+        row[result.contestant] = result
+    return rows
+
+
+def _percent(result: Result | None) -> Text:
+    if result is None:
+        return Text("-", style="dim")
+    half = (result.ci_high - result.ci_low) / 2
+    return Text.assemble(f"{100 * result.value:.1f}", (f" ±{100 * half:.1f}", "dim"))
+
+
+def _gain(teacher: Result | None, student: Result | None) -> Text:
+    if teacher is None or student is None:
+        return Text("-", style="dim")
+    difference, low, high = gain(teacher, student)
+    shown = low > 0 or high < 0
+    style = "dim" if not shown else "bold green" if difference > 0 else "bold red"
+    return Text(f"{'* ' if shown else ''}{100 * difference:+.1f} ±{50 * (high - low):.1f}", style=style)
+
+
+def _title(results: Sequence[Result]) -> Text:
+    """The experiment, and k where something was clustered."""
+    experiment = results[0].experiment if results else "no result"
+    k = next((result.k for result in results if result.k is not None), None)
+    return Text(experiment + ("" if k is None else f", k={k}"), style="bold")
+
+
+def _caption(results: Sequence[Result], compared: bool) -> Text:
+    """What the intervals are, and how many images of each target were left out."""
+    lines = ["%, ± half of the 95 % Wilson interval over the test images (one seed: not over trainings)."]
+    if compared:
+        lines.append(
+            "* the 95 % interval of the difference excludes 0 (Newcombe, as if on different images)."
+        )
+    skipped = {result.target: result.details.get("skipped", 0) for result in results}
+    lines += [f"{target}: {count} undecodable images left out." for target, count in skipped.items() if count]
+    return Text("\n".join(lines), style="dim")
+
+
+def _cell(value: Any) -> Any:
+    """A CSV cell: JSON where the value has a structure."""
+    return json.dumps(value) if isinstance(value, dict | list) else value
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part."""
+    partial = file.with_name(file.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, file)

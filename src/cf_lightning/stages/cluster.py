@@ -1,0 +1,50 @@
+"""The clustering stage: from the features of D_cf to a cluster id for every sample."""
+
+import json
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from cf_lightning.clustering.clusterer import Clusterer
+from cf_lightning.data.index import Index
+from cf_lightning.errors import ConfigError
+from cf_lightning.rows import describe_rows, read_rows, read_skipped
+from cf_lightning.stages.base import Stage
+
+
+class Cluster(Stage, Clusterer):
+    """k-means on the rows of split train; every row then gets the label of its nearest centroid.
+
+    Writes ``labels.npy`` ((N,) int64, -1 for skipped rows), ``distances.npy`` ((N,) float32, squared),
+    ``centroids.npy`` ((K, D) float32), ``inertia.csv`` and ``facts.json``. Yan et al. 2020, section 3.
+
+    Attributes: see ``Clusterer``.
+    """
+
+    VERSION: ClassVar[int] = 1
+    RANKS: ClassVar[Literal["all", "one"]] = "one"
+
+    def check(self, **indexes: Index) -> None:
+        """Refuse more clusters than there are training samples."""
+        data = indexes["data"]
+        available = len(data.rows("train"))
+        if self.k > available:
+            raise ConfigError(
+                f"cluster.k={self.k}: {data.origin} has {available} training samples; choose k up to that"
+            )
+
+    def disk_bytes(self, **indexes: Index) -> int | None:
+        """Labels and distances; the centroids' width is the trunk's and not known here."""
+        return 12 * len(indexes["data"])
+
+    def run(self, out: Path, **inputs: Path) -> None:
+        """Cluster; an interrupted attempt is simply repeated."""
+        index = Index.read(inputs["data"])
+        assignment = self.cluster(
+            read_rows(inputs["features"], "features", index),
+            fit_rows=index.rows("train"),
+            skipped=read_skipped(inputs["features"]),
+            device=self.runtime.device_kind(),
+        )
+        assignment.save(out)
+        describe_rows(out, "labels", index, k=self.k)
+        (out / "facts.json").write_text(json.dumps(assignment.facts(), indent=2) + "\n")

@@ -1,0 +1,139 @@
+"""The training stage: *pretrain* and *clusterfit* are this one with different labels."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from cf_lightning.data.index import Index
+from cf_lightning.data.source import ImageSource
+from cf_lightning.data.views import Augmentation
+from cf_lightning.errors import ConfigError
+from cf_lightning.models.base import TrunkRecipe
+from cf_lightning.optimization import Optimization
+from cf_lightning.precision import Precision
+from cf_lightning.stages.base import Stage
+from cf_lightning.tasks.base import Targets, Task
+
+if TYPE_CHECKING:
+    from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
+
+
+class Train(Stage):
+    """Train a trunk from scratch and publish it with its head, its curve and its classes.
+
+    Attributes:
+        data: the images.
+        model: the architecture.
+        task: what is learned of them.
+        optimization: optimiser and schedule.
+        augmentation: random view of the training images.
+        epochs: passes over as many images as have a target.
+        batch_size: of all devices together.
+        precision: ``auto`` is bf16 where it is faster.
+        seed: of initialisation, shuffling and augmentation.
+    """
+
+    data: ImageSource
+    model: TrunkRecipe
+    task: Task
+    optimization: Optimization
+    augmentation: Augmentation
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=2)
+    precision: Precision = "auto"
+    seed: int = Field(default=0, ge=0)
+
+    CHECKPOINT: ClassVar[str] = "resume"
+
+    def check(self, **indexes: Index) -> None:
+        """The task finds its labels, and there is at least one whole batch for all devices."""
+        data = indexes["data"]
+        self.task.check(data)
+        num_train = len(data.rows("train"))
+        if num_train < self.batch_size:
+            raise ConfigError(
+                f"batch_size={self.batch_size} is more than the {num_train} training images of "
+                f"root={data.origin}; at most {num_train}"
+            )
+        devices = self.runtime.devices
+        if devices != "auto" and self.batch_size % devices:
+            raise ConfigError(
+                f"batch_size={self.batch_size} is of all devices together and cannot be divided by "
+                f"runtime.devices={devices}; take a multiple of {devices}"
+            )
+
+    def disk_bytes(self, **indexes: Index) -> int | None:
+        """Weights of the trunk in float32, and three times as much for the checkpoint meanwhile."""
+        import torch
+
+        with torch.device("meta"):
+            trunk = self.model.build()
+        return 4 * sum(weight.numel() * 4 for weight in trunk.state_dict().values())
+
+    def run(self, out: Path, **inputs: Path) -> None:
+        """Train, continuing from the last whole epoch of an earlier attempt."""
+        from lightning.pytorch.callbacks import ModelCheckpoint
+
+        from cf_lightning.callbacks.history import History
+        from cf_lightning.data.images import ImageDataModule
+        from cf_lightning.trainer import build_trainer
+
+        index = Index.read(inputs["data"])
+        targets = self.task.targets(index, inputs.get("labels"))
+        module = self._module(len(targets.names))
+        images = ImageDataModule(
+            self.data,
+            index=index,
+            targets=targets.values,
+            weights=targets.weights,
+            augmentation=self.augmentation,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            workers=self.runtime.num_workers(),
+        )
+        # the one checkpoint is replaced atomically after every epoch
+        checkpoint = ModelCheckpoint(
+            out, self.CHECKPOINT, save_on_train_epoch_end=True, enable_version_counter=False
+        )
+        trainer = build_trainer(self.runtime, out, self.precision, [History(out), checkpoint], self.epochs)
+        last = out / f"{self.CHECKPOINT}.ckpt"
+        trainer.fit(module, images, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+        if trainer.interrupted or trainer.current_epoch < self.epochs:
+            raise KeyboardInterrupt
+        if trainer.is_global_zero:
+            self._write(out, module, targets, index, trainer.callback_metrics)
+            last.unlink()
+            shutil.rmtree(out / "lightning_logs", ignore_errors=True)
+        trainer.strategy.barrier()
+
+    def _module(self, num_classes: int) -> "PseudoLabelClassifier":
+        import torch
+
+        from cf_lightning.models.sync_batchnorm import convert
+        from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
+
+        torch.manual_seed(self.seed)
+        module = PseudoLabelClassifier(
+            self.model.build(), num_classes, self.optimization, self.batch_size, self.seed
+        )
+        if self.runtime.device_kind() == "cpu" and self.runtime.num_devices() > 1:
+            convert(module)
+        return module
+
+    def _write(self, out: Path, module: Any, targets: Targets, index: Index, metrics: Any) -> None:
+        from safetensors.torch import save_file
+
+        module.trunk.save(out)
+        save_file(module.head.state_dict(), out / "head.safetensors")
+        (out / "classes.json").write_text(json.dumps(targets.names))
+        train = index.rows("train")
+        facts = {
+            "classes": len(targets.names),
+            "images": int(targets.known[train].sum()),
+            "without_target": int((~targets.known[train]).sum()),
+            **{name.replace("/", "_"): round(float(metrics[name]), 4) for name in ("train/loss", "val/top1") if name in metrics},
+        }
+        (out / "facts.json").write_text(json.dumps(facts))

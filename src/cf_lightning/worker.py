@@ -1,0 +1,56 @@
+"""One process of one stage: what torchrun starts, and what the driver calls for a stage of its own.
+
+``python -m cf_lightning.worker FOLDER`` replays ``FOLDER/job.json``, which the driver has written.
+"""
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+
+def die_with_parent() -> None:
+    """Ask Linux for a SIGKILL when the parent dies; torchrun's workers survive it otherwise."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent or parent == 1:
+            os._exit(1)
+
+
+def run_stage(folder: Path) -> None:
+    """Build the stage of ``folder/job.json`` and run it on its input folders, tracked by its logger."""
+    from cf_lightning.config import build
+
+    job = json.loads((folder / "job.json").read_text())
+    name = folder.parent.name
+    stage = build(job["node"], name)
+    inputs = {key: Path(path) for key, path in job["inputs"].items()}
+    tracker = stage.runtime.logger if os.environ.get("RANK", "0") == "0" else None
+    if tracker is None:
+        stage.run(folder, **inputs)
+        return
+    with tracker.run(name, folder, stage.runtime, job["node"]):
+        stage.run(folder, **inputs)
+
+
+def main() -> None:
+    """Run the stage; leave a user's error in ``error.txt`` for the driver to show."""
+    folder = Path(sys.argv[1])
+    from cf_lightning.errors import UserError
+
+    with open(folder.with_suffix(".ranks"), "w") as alive:
+        fcntl.flock(alive, fcntl.LOCK_SH)
+        try:
+            run_stage(folder)
+        except UserError as error:
+            (folder / "error.txt").write_text(str(error))
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    die_with_parent()
+    main()
