@@ -1,12 +1,21 @@
 """Fixtures: every test has a store of its own, small coloured images whose class is their colour, no W&B key."""
 
+import csv
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf
 from PIL import Image
+
+from cf_lightning.config import conf_dir, register_resolvers
 
 COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
 
@@ -38,5 +47,51 @@ def image_folder(tmp_path: Path) -> Callable[..., Path]:
                 pixels = np.clip(np.array(rgb) + rng.normal(0, 40, (20, 20, 3)), 0, 255)
                 Image.fromarray(pixels.astype(np.uint8)).save(root / colour / f"{number:03d}.png")
         return root
+
+    return make
+
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., list[str]]:
+    """The command line of a run with its own store and run folder."""
+
+    def make(*overrides: str, store: str = "store", run: str = "run") -> list[str]:
+        places = [f"runtime.store={tmp_path / store}", f"hydra.run.dir={tmp_path / run}"]
+        return [sys.executable, "-m", "cf_lightning", *overrides, *places]
+
+    return make
+
+
+@pytest.fixture
+def cli(command: Callable[..., list[str]], tmp_path: Path) -> Cli:
+    """Run the program; stdout and stderr are text."""
+
+    def run(*overrides: str, **places: str) -> subprocess.CompletedProcess[str]:
+        line = command(*overrides, **places)
+        return subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=800)
+
+    return run
+
+
+def scores(folder: Path) -> list[dict[str, str]]:
+    """The rows of results.csv without what differs between two runs of the same thing."""
+    with open(folder / "results.csv", newline="") as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+@pytest.fixture
+def compose(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """The resolved configuration that the command line would have, with a store of the test's own."""
+
+    def make(*overrides: str) -> dict[str, Any]:
+        register_resolvers()
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            cfg = hydra_compose("config", [*overrides, f"runtime.store={tmp_path / 'store'}"])
+        node = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        assert isinstance(node, dict)
+        return node  # type: ignore[return-value]
 
     return make

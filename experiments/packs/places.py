@@ -100,7 +100,8 @@ def _dunes(random: Random, x: Array, y: Array) -> Array:
     for level in (0.5, 0.05, -0.45):
         wave = random.uniform(2, 4) * x + random.uniform(0, 6)
         crest = level + random.uniform(-0.15, 0.15) + 0.15 * np.sin(wave)
-        pieces += [(y < crest, lit), ((y < crest) & (np.cos(wave) < 0) & (y > crest - 0.35), dark)]
+        lee = (y < crest) & (y > crest + 0.4 * np.cos(wave))  # the side that falls to the right
+        pieces += [(y < crest, lit), (lee, dark)]
     return layers(_sky(random), *pieces)
 
 

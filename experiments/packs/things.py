@@ -22,7 +22,7 @@ def _fish(u: Array, v: Array) -> tuple[Mask, Mask]:
 
 
 def _flower(u: Array, v: Array) -> tuple[Mask, Mask]:
-    petals = np.hypot(u, v) < 0.68 + 0.28 * np.cos(5 * np.arctan2(v, u))
+    petals = np.hypot(u, v) < 0.74 + 0.22 * np.cos(5 * np.arctan2(v, u))
     return np.asarray(petals), disk(u, v, 0, 0, 0.24, 0.24)
 
 

@@ -89,7 +89,8 @@ def run(cfg: DictConfig) -> float:
 
 def _blank(cfg: Config, chain: dict[str, Step], contestant: str, target: str, step: Step) -> Config:
     """A row of the table as far as it is known before anything has run."""
-    keys = {f"{stage}_key": known.key for stage, known in chain.items()}
+    made_by = {"random": [], "teacher": ["pretrain"], "student": list(chain)}[contestant]
+    keys = {f"{stage}_key": known.key if stage in made_by else None for stage, known in chain.items()}
     return {
         "experiment": cfg["runtime"]["experiment"],
         "contestant": contestant,

@@ -181,13 +181,11 @@ def _title(results: Sequence[Result]) -> Text:
 
 def _caption(results: Sequence[Result], compared: bool) -> Text:
     """What the intervals are, and how many images of each target were left out."""
-    lines = ["%, ± half of the 95 % Wilson interval over the test images (one seed: not over trainings)."]
+    lines = ["percent ± half the 95 % Wilson interval over the test images, for one seed"]
     if compared:
-        lines.append(
-            "* the 95 % interval of the difference excludes 0 (Newcombe, as if on different images)."
-        )
+        lines.append("* the difference's 95 % interval excludes 0 (Newcombe; conservative on shared images)")
     skipped = {result.target: result.details.get("skipped", 0) for result in results}
-    lines += [f"{target}: {count} undecodable images left out." for target, count in skipped.items() if count]
+    lines += [f"{target}: {count} undecodable images left out" for target, count in skipped.items() if count]
     return Text("\n".join(lines), style="dim")
 
 

@@ -75,11 +75,8 @@ class RowFile:
         if start < 0 or start + len(rows) > self.shape[0]:
             raise ValueError(f"rows {start} to {start + len(rows)} are not in {self.path} {self.shape}")
         with self._os_errors():
-            _pwrite(
-                self._data,
-                memoryview(np.ascontiguousarray(rows)).cast("B"),
-                len(self._header) + start * self._row_bytes,
-            )
+            offset = len(self._header) + start * self._row_bytes
+            _pwrite(self._data, np.ascontiguousarray(rows).data.cast("B"), offset)
         self._pending.append((start, bytes([state]) * len(rows)))
         if time.monotonic() - self._synced > self.SYNC_SECONDS:
             self.flush()

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from cf_lightning.errors import ConfigError, DataError
+from cf_lightning.transfer import linear
 from cf_lightning.transfer.base import Split, accuracy, rank_of_truth
 from cf_lightning.transfer.linear import LinearProbe
 
-QUICK = {"epochs": 10, "lr": 0.1}
+QUICK: dict[str, Any] = {"epochs": 10, "lr": 0.1}
 Fixture = Callable[..., Any]
 
 
@@ -59,6 +60,18 @@ def test_the_seed_alone_decides(measure: Fixture, blobs: Fixture) -> None:
     other = measure(LinearProbe(seed=4, **QUICK), target.features, target.labels, target.splits)
     assert first.written == again.written
     assert first.value() != other.value()
+
+
+def test_a_test_sample_is_judged_alone(
+    measure: Fixture, blobs: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = blobs(spread=2.0)
+    together = measure(LinearProbe(**QUICK), target.features, target.labels, target.splits)
+    monkeypatch.setattr(linear, "CHUNK", 1)
+    alone = measure(LinearProbe(**QUICK), target.features, target.labels, target.splits)
+    assert alone.value() == pytest.approx(
+        together.value(), abs=0.002
+    )  # at most one of 600 differs in last bits
 
 
 def test_leaves_out_skipped_and_unlabelled_rows(measure: Fixture, blobs: Fixture) -> None:

@@ -2,19 +2,18 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from typing_extensions import Self
 
 from cf_lightning.callbacks.row_writer import RowWriter, unpack
 from cf_lightning.clustering.assignment import Assignment
 from cf_lightning.clustering.base import Device, KMeans
 from cf_lightning.clustering.clusterer import Clusterer
 from cf_lightning.clustering.faiss import FaissKMeans
-from cf_lightning.errors import DataError
+from cf_lightning.errors import ConfigError, DataError
 from cf_lightning.rows import open_rows, read_skipped
 from cf_lightning.runtime import Runtime
 
@@ -89,9 +88,7 @@ class KMeansCallback(Callback):
     def fit(self, device: Device | None = None) -> Self:
         """Cluster the features file, without a Trainer; by default on a GPU if there is one."""
         if self.features is None:
-            raise ValueError(
-                "KMeansCallback.fit() needs features=FILE; without it, trainer.predict(...) fits"
-            )
+            raise ConfigError("KMeansCallback.fit() needs features=FILE; without one, trainer.predict() fits")
         self._expose(self._cluster(self.features, device or Runtime().device_kind()))
         return self
 
@@ -99,7 +96,8 @@ class KMeansCallback(Callback):
         """Choose the folder of the row file; what an earlier loop left there does not count."""
         if self.features is None:
             self._num_rows = _num_samples(trainer)
-            self._folder: Path = trainer.strategy.broadcast(self._begin() if trainer.is_global_zero else None)
+            folder = self._begin() if trainer.is_global_zero else Path()
+            self._folder = trainer.strategy.broadcast(folder)
             self._writer = None
 
     def on_predict_batch_end(
@@ -132,7 +130,8 @@ class KMeansCallback(Callback):
                 self._writer.finish()
             device: Device = "cuda" if trainer.strategy.root_device.type == "cuda" else "cpu"
             assignment = self._cluster(self.features or self._folder / "features.npy", device)
-        self._expose(trainer.strategy.broadcast(assignment))
+        if assignment := trainer.strategy.broadcast(assignment):
+            self._expose(assignment)
 
     def _begin(self) -> Path:
         if self.out is None:
@@ -167,12 +166,10 @@ class KMeansCallback(Callback):
 
 def _num_samples(trainer: Trainer) -> int:
     """N, from the one predict dataloader's dataset."""
-    loaders = trainer.predict_dataloaders
+    loaders: Any = trainer.predict_dataloaders
     if isinstance(loaders, list | tuple) and len(loaders) == 1:
         loaders = loaders[0]
     try:
         return len(loaders.dataset)
     except (AttributeError, TypeError):
-        raise DataError(
-            "KMeansCallback needs one predict dataloader, of a dataset that has a length"
-        ) from None
+        raise DataError("KMeansCallback needs one dataloader, whose dataset has a length") from None

@@ -62,9 +62,7 @@ class Clusterer(Component):
         is_present[skipped] = False
         available = np.unique(fit_rows[is_present[fit_rows]])
         if self.k > len(available):
-            raise ConfigError(
-                f"k={self.k}: there are only {len(available)} rows to fit on; choose k up to that"
-            )
+            raise ConfigError(f"k={self.k}: there are {len(available)} rows to fit on; choose k up to that")
         space = FeatureSpace(features, self.normalize == "l2")
         present = np.flatnonzero(is_present)
         space.check(present)
@@ -105,7 +103,7 @@ class Clusterer(Component):
 
 
 def _free_memory() -> int | None:
-    """Bytes that the machine, or the container's limit, still lets us have; ``None`` where that is unknown."""
+    """Bytes that the machine has free and the container allows; ``None`` where that is unknown."""
     meminfo, limit = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
     if not meminfo.exists():
         return None

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,8 +16,8 @@ class FaissKMeans(KMeans):
     """``faiss.Kmeans`` with every default written out: random first centroids, empty clusters split.
 
     On a CPU the same rows, seed and version of faiss give the same bits; the number of threads made
-    no difference wherever it was tried. On GPUs, where all visible ones share the work, sums are not
-    ordered and bits may differ between runs.
+    no difference wherever it was tried. On GPUs, where all visible ones share the work, that is not
+    promised. faiss adds the inertia up in float32: of tens of millions of rows it is a rough figure.
 
     torch and faiss may be imported in either order in their current wheels.
     """
@@ -29,6 +29,9 @@ class FaissKMeans(KMeans):
         import faiss
 
         _use_all_cores()
+        # since 1.15 faiss stops when its float32 sum of distances stands still, as it does beyond 2**24
+        stops_early = hasattr(faiss.ClusteringParameters, "early_stop_threshold")
+        never_stop = {"early_stop_threshold": -1.0} if stops_early else {}
         kmeans = faiss.Kmeans(
             rows.shape[1],
             k,
@@ -40,9 +43,10 @@ class FaissKMeans(KMeans):
             min_points_per_centroid=1,
             gpu=_num_gpus(device),
             verbose=False,
+            **never_stop,
         )
         kmeans.train(rows)
-        objective = kmeans.obj[-self.iterations :]  # the last are those of the restart that was kept
+        objective = np.asarray(kmeans.obj)[-self.iterations :]  # earlier ones: restarts before the best
         if len(rows) == k:
             objective = np.zeros(1)  # faiss makes every row a centroid and iterates no more
         elif self.spherical:
@@ -57,7 +61,7 @@ class FaissKMeans(KMeans):
 
         _use_all_cores()
         flat = faiss.IndexFlatIP if self.spherical else faiss.IndexFlatL2
-        index = flat(centroids.shape[1])
+        index: Any = flat(centroids.shape[1])
         if gpus := _num_gpus(device):
             index = faiss.index_cpu_to_all_gpus(index, ngpu=gpus)
         index.add(centroids)

@@ -38,12 +38,12 @@ class FeatureSpace:
         file = getattr(self.features, "filename", "features")
         if len(found := np.concatenate(spoilt)):
             raise DataError(
-                f"{file}: {_some(found)} of {len(rows)} hold NaN or Inf; look at the network that made "
+                f"{file}: {_some(found)} hold NaN or Inf; look at the network that made "
                 f"them (values above 65504 do not fit float16: extract.dtype=float32)"
             )
         if self.normalize and len(found := np.concatenate(zero)):
             raise DataError(
-                f"{file}: {_some(found)} of {len(rows)} are all zeros and cannot be normalised; look at "
+                f"{file}: {_some(found)} are all zeros and cannot be normalised; look at "
                 f"the network that made them, or set normalize=none"
             )
 
@@ -80,7 +80,5 @@ def _squared_norms(chunk: np.ndarray) -> np.ndarray:
 
 
 def _some(rows: np.ndarray) -> str:
-    names = ", ".join(map(str, rows[:5].tolist()))
-    return (
-        f"row {names}" if len(rows) == 1 else f"{len(rows)} rows ({names}{', ...' if len(rows) > 5 else ''})"
-    )
+    first = ", ".join(map(str, rows[:5].tolist()))
+    return f"{len(rows)} rows ({first}{', ...' if len(rows) > 5 else ''})"

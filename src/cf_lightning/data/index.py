@@ -69,7 +69,8 @@ class Index:
         twice = counts.filter(pc.greater(counts.field("counts"), 1))
         if len(twice):
             first = twice[0]["values"].as_py()
-            raise DataError(f"root={self.origin}: {first} is listed {twice[0]['counts'].as_py()} times")
+            times = twice[0]["counts"].as_py()
+            raise DataError(f"root={self.origin}: {first} is listed {times} times; list each sample once")
         return self
 
     def rows(self, *splits: str) -> np.ndarray:

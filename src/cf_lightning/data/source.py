@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field, PrivateAttr
 
 from cf_lightning.config import Component
@@ -39,7 +40,7 @@ class ImageSource(Component, ABC):
 
     MAX_PIXELS: ClassVar[int] = 178_956_970  # Pillow's own limit against decompression bombs
 
-    _files: dict[tuple[int, str], int] = PrivateAttr(default_factory=dict)
+    _open: dict[tuple[int, str], int] = PrivateAttr(default_factory=dict)
 
     @abstractmethod
     def list_samples(self) -> pa.Table:
@@ -49,9 +50,16 @@ class ImageSource(Component, ABC):
         """List what is there now.
 
         Raises:
-            DataError: nothing there, a sample named twice, or what the source itself finds wrong.
+            DataError: nothing there, a sample named twice, an empty file that is not to be skipped, or
+                what the source itself finds wrong.
         """
         index = Index(self.list_samples(), self.root or type(self).__name__).check_unique()
+        empty = index.table.filter(pc.equal(index.table["size"], 0))["key"]
+        if len(empty) and self.on_error == "fail":
+            raise DataError(
+                f"root={self.root}: {empty[0]} is empty (0 bytes), as one of {len(empty)} files; "
+                f"mend or remove them, or set data.on_error=skip"
+            )
         return self._hold_out(index)
 
     def folder(self) -> Path:
@@ -81,24 +89,33 @@ class ImageSource(Component, ABC):
         Raises:
             DataError: the file is missing or cannot be decoded; the message names it.
         """
-        from cf_lightning.data.decoding import decode_image
-
         try:
-            return decode_image(self.encoded(index, row), self.MAX_PIXELS)
+            return self.decode(index, row)
         except (OSError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise DataError(
                 f"root={self.root}: {index.key(row)} cannot be decoded ({reason}); "
                 f"mend or remove it, or set data.on_error=skip"
             ) from error
 
+    def decode(self, index: Index, row: int) -> "Tensor":
+        """The same, with errors as the decoder raises them; a source of another kind overrides this.
+
+        Raises:
+            OSError: the file is missing.
+            ValueError: it cannot be decoded.
+        """
+        from cf_lightning.data.decoding import decode_image
+
+        return decode_image(self.encoded(index, row), self.MAX_PIXELS)
+
     def _descriptor(self, shard: str) -> int:
-        """An open container, one for each process (a descriptor inherited by fork stays usable with pread)."""
+        """An open container, one for each process; with pread it stays usable after a fork."""
         name = (os.getpid(), shard)
-        if name not in self._files:
+        if name not in self._open:
             path = self.folder()
-            self._files[name] = os.open(path / shard if path.is_dir() else path, os.O_RDONLY)
-        return self._files[name]
+            self._open[name] = os.open(path / shard if path.is_dir() else path, os.O_RDONLY)
+        return self._open[name]
 
     def _hold_out(self, index: Index) -> Index:
         """Move a share of the rows to ``val``, chosen by the hash of their keys, if all rows are train."""

@@ -52,7 +52,7 @@ class ImportTrunk(Stage):
         missing = [name for name, tensor in wanted.items() if name not in found and tensor.ndim]
         other = [name for name in wanted if name in found and found[name].shape != wanted[name].shape]
         if missing or other:
-            fits = len(wanted) - len(missing) - len(other)
+            fits = sum(name in found for name in wanted) - len(other)
             raise ConfigError(
                 f"teacher.path={self.path}: {fits} of the {len(wanted)} tensors of the model fit; "
                 f"missing: {missing[:3] or 'none'}; of another shape: {other[:3] or 'none'}; "
@@ -78,7 +78,7 @@ class ImportTrunk(Stage):
                 return load_file(self.path)
             content = torch.load(self.path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError) as error:
-            reason = str(error).splitlines()[0]
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ConfigError(
                 f"teacher.path={self.path}: not a state dict that can be read without executing it ({reason}); "
                 "save model.state_dict() with torch.save or safetensors"

@@ -45,7 +45,10 @@ class PseudoLabelClassifier(LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 to (B, num_classes) logits."""
-        logits: Tensor = self.head(self.trunk(images))
+        features = self.trunk(images)
+        # oneDNN multiplies bf16 matrices of odd width ten times slower than those of even width
+        with torch.autocast("cpu", enabled=False):
+            logits: Tensor = self.head(features.float())
         return logits
 
     def on_train_epoch_start(self) -> None:

@@ -1,0 +1,205 @@
+"""ResNet-50 through the framework and by hand: images per second, and what bf16 does to the features."""
+
+import copy
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from images import make_images
+from lightning.pytorch import Callback
+from measuring import Row, bounded, in_turn, ratio
+from torch import Tensor
+from torch.nn import functional
+
+from cf_lightning.callbacks.history import History
+from cf_lightning.callbacks.row_writer import RowWriter
+from cf_lightning.data.images import ImageDataModule
+from cf_lightning.data.views import Augmentation
+from cf_lightning.features import FeatureExtractionModule
+from cf_lightning.models.torchvision import TorchvisionTrunk
+from cf_lightning.optimization import Optimization
+from cf_lightning.precision import resolve_precision
+from cf_lightning.runtime import Runtime
+from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
+from cf_lightning.trainer import build_trainer
+
+DIM, CLASSES = 2048, 1000
+
+
+@dataclass(frozen=True)
+class Load:
+    """How much is measured, and where."""
+
+    device: Literal["cpu", "cuda"]
+    extract_batch: int
+    train_batch: int
+    batches: int
+
+    @property
+    def runtime(self) -> Runtime:
+        return Runtime(devices=1, accelerator=self.device, progress=False)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """What ``precision=auto`` means here."""
+        precision = resolve_precision("auto", self.device)
+        dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
+        return torch.autocast(self.device, dtype, enabled=precision != "32-true")
+
+
+LOADS = (Load("cpu", 32, 64, 6), Load("cuda", 256, 256, 40))
+
+
+def rows(folder: Path) -> Iterator[Row]:
+    for load in LOADS:
+        if load.device == "cuda" and not torch.cuda.is_available():
+            yield Row("The same on a GPU", "not measured", "", None)
+            continue
+        yield from Extraction(folder / load.device / "extract", load).rows()
+        yield from Training(folder / load.device / "train", load).rows()
+
+
+class Clock(Callback):
+    """Images per second after the first batch: what comes before it is set-up and warm-up."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.times: list[float] = []
+
+    def tick(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        self.times.append(time.perf_counter())
+
+    def first(self, *_: Any) -> None:
+        if not self.times:
+            self.tick()
+
+    on_predict_batch_end = on_train_batch_end = first
+
+    def on_train_epoch_end(self, *_: Any) -> None:
+        self.tick()
+
+    def rate(self, images: int) -> float:
+        return images / (self.times[-1] - self.times[0])
+
+
+class Extraction:
+    """One ResNet-50 over the same images at 128 px, in three ways."""
+
+    def __init__(self, folder: Path, load: Load) -> None:
+        self.folder, self.load, self.batch = folder, load, load.extract_batch
+        self.number = self.batch * load.batches
+        source = make_images(folder / "images", self.number, file_side=160, side=128)
+        self.data = ImageDataModule(source, batch_size=self.batch, workers=load.runtime.num_workers())
+        torch.manual_seed(0)
+        self.trunk = TorchvisionTrunk(name="resnet50").build().eval()
+        self.plain_network = copy.deepcopy(self.trunk.network)
+        self.module = FeatureExtractionModule(self.trunk)
+
+    def rows(self) -> Iterator[Row]:
+        ours, by_hand, plain = in_turn(self.framework, self.by_hand, self.plain)
+        where = f"ResNet-50, 128 px, {self.load.device}"
+        yield ratio(f"Extraction / by hand, fp32 NCHW ({where})", ours, plain, ">=", 2, "images/s")
+        cosines = _cosines(self.folder)
+        yield bounded(
+            f"Cosine of these features ({where})",
+            cosines.min(),
+            f"{cosines.mean():.5f} (least {cosines.min():.5f})",
+            ">=",
+            0.999,
+        )
+        yield ratio(f"Extraction / by hand, same precision ({where})", ours, by_hand, ">=", 0.95, "images/s")
+
+    def framework(self) -> float:
+        clock = Clock(self.load.device)
+        with tempfile.TemporaryDirectory(dir=self.folder) as out:
+            writer = RowWriter(Path(out) / "features.npy", (self.number, DIM), "float16")
+            trainer = build_trainer(self.load.runtime, Path(out), "auto", [writer, clock])
+            trainer.predict(self.module, self.data, return_predictions=False)
+            writer.finish()
+            clock.tick()
+            self.loader = trainer.predict_dataloaders
+            writer.file.path.rename(self.folder / "framework.npy")
+        return clock.rate(self.number - self.batch)
+
+    def by_hand(self) -> float:
+        trunk = self.trunk.to(self.load.device).eval()
+        with torch.inference_mode(), self.load.autocast():
+            return self._loop("by_hand", np.float16, lambda images: trunk(images).half())
+
+    def plain(self) -> float:
+        network = self.plain_network.to(self.load.device)
+        mean, std = self.trunk.mean.to(self.load.device), self.trunk.std.to(self.load.device)
+        with torch.inference_mode():
+            return self._loop("plain", np.float32, lambda images: network((images / 255 - mean) / std))
+
+    def _loop(self, name: str, dtype: Any, features_of: Any) -> float:
+        clock = Clock(self.load.device)
+        features = np.empty((self.number, DIM), dtype)
+        for images, _, index in self.loader:
+            features[index.numpy()] = features_of(images.to(self.load.device, non_blocking=True)).cpu().numpy()
+            clock.first()
+        np.save(self.folder / f"{name}.npy", features)
+        clock.tick()
+        return clock.rate(self.number - self.batch)
+
+
+def _cosines(folder: Path) -> np.ndarray:
+    ours, plain = (np.load(folder / f"{name}.npy").astype(np.float64) for name in ("framework", "plain"))
+    norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(plain, axis=1)
+    return np.asarray((ours * plain).sum(1) / norms)
+
+
+class Training:
+    """A ResNet-50 on the same batches at 64 px, with the same optimiser and schedule, in two ways."""
+
+    def __init__(self, folder: Path, load: Load) -> None:
+        self.folder, self.load, self.batch = folder, load, load.train_batch
+        self.number = self.batch * load.batches
+        source = make_images(folder / "images", self.number, file_side=80, side=64)
+        workers = load.runtime.num_workers()
+        self.data = ImageDataModule(
+            source, augmentation=Augmentation(), batch_size=self.batch, workers=workers
+        )
+
+    def rows(self) -> Iterator[Row]:
+        ours, by_hand = in_turn(self.framework, self.by_hand)
+        where = f"ResNet-50, 64 px, {self.load.device}"
+        yield ratio(f"Training / by hand, same precision ({where})", ours, by_hand, ">=", 0.95, "images/s")
+
+    def framework(self) -> float:
+        clock = Clock(self.load.device)
+        with tempfile.TemporaryDirectory(dir=self.folder) as out:
+            callbacks: list[Callback] = [clock, History(Path(out))]
+            trainer = build_trainer(self.load.runtime, Path(out), "auto", callbacks)
+            trainer.fit(self._module(), self.data)
+            self.loader = trainer.train_dataloader
+        return clock.rate(self.number - self.batch)
+
+    def by_hand(self) -> float:
+        clock, device = Clock(self.load.device), self.load.device
+        module = self._module().to(device).train()
+        recipe = module.optimization.build(module, self.batch, self.load.batches)
+        optimizer, scheduler = recipe["optimizer"], recipe["lr_scheduler"]["scheduler"]
+        for images, targets, _ in self.loader:
+            images, targets = images.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+            with self.load.autocast():
+                loss: Tensor = functional.cross_entropy(module.head(module.trunk(images)), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+            clock.first()
+        clock.tick()
+        return clock.rate(self.number - self.batch)
+
+    def _module(self) -> PseudoLabelClassifier:
+        torch.manual_seed(0)
+        trunk = TorchvisionTrunk(name="resnet50").build()
+        return PseudoLabelClassifier(trunk, CLASSES, Optimization(), self.batch)

@@ -1,0 +1,143 @@
+"""What lies in a folder, a zip or a tar, and where: each file is then one ``read`` or ``pread`` away."""
+
+import mmap
+import os
+import stat
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from cf_lightning.data.index import SCHEMA
+from cf_lightning.errors import DataError
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+WHOLE_ROOT = ""  # the shard's name where the root itself is the container: a location enters no fingerprint
+
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, length of the name, length of the extra field
+
+
+class File(NamedTuple):
+    """A file of a data set: the columns of ``index.SCHEMA`` that say where its bytes lie."""
+
+    key: str
+    size: int | None
+    crc: int | None = None
+    shard: str | None = None
+    offset: int | None = None
+
+
+def sample_table(files: list[File], split: Any, labels: Any, tags: Any) -> pa.Table:
+    """A table with the columns of ``index.SCHEMA``: row i of every argument is the same sample.
+
+    Args:
+        files: where the samples lie.
+        split: (N,) names of ``index.SPLITS``; list or Arrow array, as are the next two.
+        labels: (N,) lists of class names.
+        tags: (N,) lists of hashtags.
+
+    Raises:
+        DataError: a file's name is not UTF-8.
+    """
+    places = list(zip(*files, strict=True)) or [()] * len(File._fields)
+    columns = dict(zip(File._fields, places, strict=True))
+    try:
+        return pa.table({**columns, "split": split, "labels": labels, "tags": tags}, schema=SCHEMA)
+    except UnicodeEncodeError as error:
+        raise DataError(f"{error.object!a}: the file's name is not UTF-8; rename it") from None
+
+
+def is_image(key: str) -> bool:
+    """Whether the name ends like an image's, and neither it nor a folder above it is hidden."""
+    path = PurePosixPath(key)
+    return path.suffix.lower() in IMAGE_SUFFIXES and not any(part.startswith(".") for part in path.parts)
+
+
+def list_images(root: Path) -> list[File]:
+    """Every image below a folder, links followed, or in a zip; sorted by path.
+
+    Raises:
+        DataError: a folder cannot be read, a link leads nowhere, or as in ``zip_members``.
+    """
+    if not root.is_dir():
+        return sorted(zip_members(root, is_image))
+    files = []
+    for folder, below, names in os.walk(root, followlinks=True, onerror=_unreadable):
+        below[:] = [name for name in below if not name.startswith(".")]
+        inside = Path(folder).relative_to(root)
+        for name in filter(is_image, names):
+            size = file_size(os.path.join(folder, name))
+            if size is None:
+                raise DataError(f"root={root}: {inside / name} is a link to a file that is not there")
+            files.append(File((inside / name).as_posix(), size))
+    return sorted(files)
+
+
+def _unreadable(error: OSError) -> None:
+    raise DataError(f"{error.filename} cannot be listed ({error.strerror})")
+
+
+def file_size(path: str) -> int | None:
+    """Bytes of a regular file, ``None`` where there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a null byte in the name
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def zip_members(path: Path, wanted: Callable[[str], bool]) -> list[File]:
+    """The members of a zip whose name is ``wanted``, in the order of its central directory.
+
+    Raises:
+        DataError: not a zip, damaged, or a wanted member is compressed or encrypted.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [m for m in archive.infolist() if not m.is_dir() and wanted(m.filename)]
+    except zipfile.BadZipFile as error:
+        raise DataError(f"root={path}: not a folder and not a complete zip file ({error})") from None
+    for member in members:
+        if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+            raise DataError(
+                f"root={path}: {member.filename} is compressed or encrypted, so that it cannot be read at "
+                f"random; unpack the zip and pack it anew with: zip -0 -r NEW.zip ."
+            )
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+        return [File(m.filename, m.file_size, m.CRC, WHOLE_ROOT, _data_offset(raw, m, path)) for m in members]
+
+
+def _data_offset(raw: mmap.mmap, member: zipfile.ZipInfo, path: Path) -> int:
+    """Where the bytes begin: the local header's extra field may differ in length from the directory's."""
+    start = member.header_offset
+    signature, name, extra = _LOCAL_HEADER.unpack_from(raw, start)
+    if signature != b"PK\x03\x04":
+        raise DataError(f"root={path}: {member.filename} is not where the zip's directory says; pack it anew")
+    return start + _LOCAL_HEADER.size + int(name) + int(extra)
+
+
+def tar_members(path: Path, shard: str) -> list[File]:
+    """The files in a tar, in its order; their keys are the names in the tar, ``shard`` names the tar.
+
+    Raises:
+        DataError: not an uncompressed tar, cut short, or a member is a link.
+    """
+    files = []
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                if member.issym() or member.islnk():
+                    raise DataError(
+                        f"{path}: {member.name} is a link; pack with: tar --dereference --hard-dereference"
+                    )
+                if member.isfile():
+                    files.append(File(member.name, member.size, None, shard, member.offset_data))
+    except tarfile.TarError as error:
+        raise DataError(f"{path}: not a complete, uncompressed tar file ({error})") from None
+    if files and (files[-1].offset or 0) + (files[-1].size or 0) > path.stat().st_size:
+        raise DataError(f"{path}: cut short; {files[-1].key} is not complete")
+    return files

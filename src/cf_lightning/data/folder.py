@@ -1,0 +1,49 @@
+"""Images in class folders."""
+
+import pyarrow as pa
+
+from cf_lightning.data.containers import IMAGE_SUFFIXES, list_images, sample_table
+from cf_lightning.data.index import SPLIT_NAMES
+from cf_lightning.data.source import ImageSource
+from cf_lightning.errors import DataError
+
+
+class FolderImages(ImageSource):
+    """``root/<class>/...``, or ``root/{train,val,test}/<class>/...``; root is a folder or a zip.
+
+    The label of an image is the name of its class folder; images outside of class folders have none.
+    Without split folders all images are train, and ``holdout`` of them become val. Rows are sorted by
+    path; hidden files and whatever does not end like an image are not listed.
+    """
+
+    def list_samples(self) -> pa.Table:
+        """One row for each image file."""
+        files = list_images(self.folder())
+        if not files:
+            raise DataError(
+                f"root={self.root}: no image below it ({' '.join(IMAGE_SUFFIXES)}); "
+                f"it should hold CLASS/IMAGE, or train/CLASS/IMAGE and test/CLASS/IMAGE"
+            )
+        keys = [file.key for file in files]
+        splits = split_by_folder(keys, f"root={self.root}")
+        depth = 0 if splits is None else 1
+        classes = [key.split("/")[depth:-1][:1] for key in keys]
+        return sample_table(files, splits or ["train"] * len(keys), classes, [[]] * len(keys))
+
+
+def split_by_folder(keys: list[str], origin: str) -> list[str] | None:
+    """The split that the first folder of each path names, or ``None`` where none of them does.
+
+    Raises:
+        DataError: some paths begin with a split and some do not.
+    """
+    first = [key.split("/", 1)[0] if "/" in key else "" for key in keys]
+    if not SPLIT_NAMES.keys() & set(first):
+        return None
+    for key, name in zip(keys, first, strict=True):
+        if name not in SPLIT_NAMES:
+            raise DataError(
+                f"{origin}: {key} lies beside the folders of splits; put every file below train/, val/ or "
+                f"test/, or rename these folders if they are classes"
+            )
+    return [SPLIT_NAMES[name] for name in first]

@@ -1,0 +1,153 @@
+"""Images named in a table: path, split, label, tags."""
+
+import zipfile
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+
+from cf_lightning.config import Component
+from cf_lightning.data.containers import File, file_size, sample_table, zip_members
+from cf_lightning.data.index import SPLIT_NAMES
+from cf_lightning.data.source import ImageSource
+from cf_lightning.errors import DataError
+
+NO_WORDS = pa.scalar([], pa.list_(pa.string()))
+
+
+class Columns(Component):
+    """What the columns of the manifest are called.
+
+    The last three may be absent under their usual names: then every image is train, or has no label,
+    or no tags. A name that is not the usual one has to be there.
+
+    Attributes:
+        path: of the image, below the root.
+        split: train, val (also valid, validation) or test.
+        label: class names, several separated by spaces.
+        tags: hashtags, separated by spaces.
+    """
+
+    path: str = "path"
+    split: str = "split"
+    label: str = "label"
+    tags: str = "tags"
+
+
+class ManifestImages(ImageSource):
+    """Images below a folder or in a zip, named by a CSV or Parquet file; rows are sorted by path.
+
+    Attributes:
+        manifest: a ``.csv`` or ``.parquet`` file below the root, in the root's zip, or an absolute path.
+        columns: the names of its columns. Cells are text; in Parquet, label and tags may be lists.
+    """
+
+    manifest: str
+    columns: Columns = Columns()
+
+    def list_samples(self) -> pa.Table:
+        """One row for each row of the manifest."""
+        table = self._read()
+        paths = pc.replace_substring_regex(_text(table[self.columns.path]), r"^(\./)+", "")
+        order = pc.sort_indices(paths)
+        paths, table = paths.take(order), table.take(order)
+        split, label, tags = (
+            table[name] if name in table.column_names else None
+            for name in (self.columns.split, self.columns.label, self.columns.tags)
+        )
+        return sample_table(
+            self._files(paths.to_pylist()),
+            ["train"] * len(paths) if split is None else self._splits(split, paths),
+            [[]] * len(paths) if label is None else _words(label),
+            [[]] * len(paths) if tags is None else _words(tags),
+        )
+
+    def _read(self) -> pa.Table:
+        """The columns that matter, as far as they are there."""
+        content = self._content()
+        try:
+            if self.manifest.endswith(".parquet"):
+                wanted = self._present(pq.read_schema(pa.BufferReader(content)).names)
+                return pq.read_table(pa.BufferReader(content), columns=wanted)
+            parsing = csv.ParseOptions(newlines_in_values=True)
+            header = csv.open_csv(pa.BufferReader(content), parse_options=parsing).schema
+            wanted = self._present(header.names)
+            as_text = csv.ConvertOptions(  # a class named 007 is not the number 7
+                include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string())
+            )
+            return csv.read_csv(pa.BufferReader(content), parse_options=parsing, convert_options=as_text)
+        except pa.ArrowInvalid as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(f"manifest={self.manifest}: it cannot be read ({reason})") from None
+
+    def _content(self) -> bytes:
+        """The bytes of the manifest, wherever it lies."""
+        if not self.manifest.endswith((".csv", ".parquet")):
+            raise DataError(f"manifest={self.manifest}: the name of a manifest ends in .csv or .parquet")
+        root = self.folder()
+        file = root / self.manifest  # the manifest alone where its path is absolute
+        if file.is_file():
+            return file.read_bytes()
+        if zipfile.is_zipfile(root):
+            with zipfile.ZipFile(root) as archive:
+                if self.manifest in archive.namelist():
+                    return archive.read(self.manifest)
+        raise DataError(f"manifest={self.manifest}: there is no such file below root={self.root}")
+
+    def _present(self, there: list[str]) -> list[str]:
+        """The columns to read, when all that have to be there are."""
+        wanted = []
+        for role, usual in Columns().model_dump().items():
+            name = getattr(self.columns, role)
+            if there.count(name) == 1:
+                wanted.append(name)
+            elif role == "path" or name != usual or name in there:
+                problem = "more than one column" if name in there else "no column"
+                raise DataError(
+                    f"manifest={self.manifest}: {problem} {name}; it has {', '.join(there)}: "
+                    f"say which one to take with data.columns.{role}=NAME"
+                )
+        return list(dict.fromkeys(wanted))
+
+    def _splits(self, column: pa.ChunkedArray, paths: pa.Array) -> pa.Array:
+        """The splits of ``index.SPLITS`` that the cells name."""
+        names = pc.utf8_trim_whitespace(_text(column))
+        number = pc.index_in(names, pa.array(SPLIT_NAMES))
+        if number.null_count:
+            row = pc.index(pc.is_null(number), True).as_py()
+            raise DataError(
+                f"manifest={self.manifest}: {paths[row]} has {self.columns.split}={names[row]!s}, as one of "
+                f"{number.null_count} rows; a split is train, val (also valid, validation) or test"
+            )
+        return pa.array(SPLIT_NAMES.values()).take(number)
+
+    def _files(self, paths: list[str]) -> list[File]:
+        """Where each image lies."""
+        root = self.folder()
+        if root.is_dir():
+            files = [File(path, file_size(f"{root}/{path}")) for path in paths]
+        else:
+            members = {file.key: file for file in zip_members(root, set(paths).__contains__)}
+            files = [members.get(path, File(path, None)) for path in paths]
+        missing = [file.key for file in files if file.size is None]
+        if missing:
+            raise DataError(
+                f"manifest={self.manifest}: {missing[0]!r} and {len(missing) - 1} more of {len(files)} files "
+                f"are not there; paths are relative to root={self.root}"
+            )
+        return files
+
+
+def _text(column: pa.ChunkedArray) -> pa.Array:
+    """Cells as text, empty for null."""
+    return column.combine_chunks().cast(pa.string()).fill_null("")
+
+
+def _words(column: pa.ChunkedArray) -> pa.Array:
+    """Cells as lists of words: lists as they are, text split at white space, empty for null."""
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        words = column.combine_chunks().cast(pa.list_(pa.string()))
+        return pc.if_else(pc.is_null(words), NO_WORDS, words)
+    text = pc.utf8_trim_whitespace(_text(column))
+    return pc.if_else(pc.equal(text, ""), NO_WORDS, pc.utf8_split_whitespace(text))

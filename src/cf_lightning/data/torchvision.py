@@ -1,0 +1,125 @@
+"""The classification sets that torchvision knows by name."""
+
+import difflib
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from pydantic import PrivateAttr
+
+from cf_lightning.data.containers import File, sample_table
+from cf_lightning.data.index import SPLITS, Index
+from cf_lightning.data.source import ImageSource
+from cf_lightning.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# what torchvision's data sets call our splits, the best name first
+SPLIT_ARGUMENTS = {"train": ("train", "trainval"), "val": ("val", "valid"), "test": ("test",)}
+
+
+class TorchvisionImages(ImageSource):
+    """A data set of ``torchvision.datasets``, in its own order; ``root`` is what torchvision calls so.
+
+    Labels are the data set's class names, or numbers where it has no names or not for each class its own.
+
+    Attributes:
+        name: of the class in ``torchvision.datasets``, such as CIFAR10, FashionMNIST or Flowers102.
+        download: fetch what is missing below the root.
+    """
+
+    name: str
+    download: bool = False
+
+    _opened: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    def list_samples(self) -> pa.Table:
+        """One row for each item; its key is NAME/SPLIT/NUMBER."""
+        keys: list[str] = []
+        splits: list[str] = []
+        labels: list[list[str]] = []
+        for split in SPLITS:
+            dataset = self._load(split, self.download)
+            if dataset is None:
+                continue
+            self._opened[split] = dataset
+            keys += [f"{self.name}/{split}/{number:08d}" for number in range(len(dataset))]
+            splits += [split] * len(dataset)
+            labels += self._labels(dataset)
+        if not keys:
+            raise DataError(
+                f"name={self.name}: torchvision.datasets.{self.name} has no split named train or test"
+            )
+        return sample_table([File(key, None) for key in keys], splits, labels, [[]] * len(keys))
+
+    def decode(self, index: Index, row: int) -> "Tensor":
+        """(3, H, W) uint8 RGB of one item, made from the Pillow image that torchvision gives."""
+        from cf_lightning.data.decoding import image_to_tensor
+
+        _, split, number = index.key(row).split("/")
+        if split not in self._opened:
+            self._opened[split] = self._load(split, download=False)
+        return image_to_tensor(self._opened[split][int(number)][0])
+
+    def _load(self, split: str, download: bool) -> Any:
+        """The data set's part for ``split``, ``None`` where it has none."""
+        dataset_class = self._dataset_class()
+        parameters = inspect.signature(dataset_class).parameters
+        choices: list[dict[str, Any]]
+        if "train" in parameters:
+            choices = [{"train": split == "train"}] if split != "val" else []
+        elif "split" in parameters:
+            choices = [{"split": name} for name in SPLIT_ARGUMENTS[split]]
+        else:
+            choices = [{}] if split == "train" else []
+        if download:
+            choices = [{**choice, "download": True} for choice in choices]
+        root = Path(self.root).expanduser() if download and self.root else self.folder()
+        for choice in choices:
+            try:
+                return dataset_class(str(root), **choice)
+            except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+                if isinstance(error, ValueError) and "for argument split" in str(error):
+                    continue  # torchvision's verify_str_arg: there is no split of this name
+                hint = "" if download else "; data.download=true fetches what torchvision can"
+                raise DataError(f"root={self.root} name={self.name}: {_first_line(error)}{hint}") from error
+        return None
+
+    def _dataset_class(self) -> Any:
+        from torchvision import datasets
+
+        if self.name not in datasets.__all__:
+            close = difflib.get_close_matches(self.name, datasets.__all__, n=3, cutoff=0.4)
+            near = f"; did you mean {' or '.join(close)}?" if close else ""
+            raise DataError(f"name={self.name}: torchvision.datasets has no such data set{near}")
+        return getattr(datasets, self.name)
+
+    def _labels(self, dataset: Any) -> list[list[str]]:
+        """The class of each item; none where its number is negative."""
+        names = getattr(dataset, "classes", None)
+        distinct = isinstance(names, list) and len({name for name in names if isinstance(name, str)}) == len(
+            names
+        )
+        try:
+            numbers = _class_numbers(dataset)
+        except (TypeError, ValueError, IndexError) as error:
+            raise DataError(
+                f"name={self.name}: no data set with one class an image ({_first_line(error)})"
+            ) from error
+        return [[names[n] if names and distinct else str(n)] if n >= 0 else [] for n in numbers]
+
+
+def _class_numbers(dataset: Any) -> list[int]:
+    """From the list that the data set keeps, under one of torchvision's names for it, else from its items."""
+    for name in ("targets", "labels", "_labels", "y"):
+        if hasattr(dataset, name):
+            numbers = [int(number) for number in getattr(dataset, name)]
+            if len(numbers) == len(dataset) and numbers[-1] == dataset[len(dataset) - 1][1]:
+                return numbers
+    return [int(dataset[number][1]) for number in range(len(dataset))]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

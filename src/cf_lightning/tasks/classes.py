@@ -1,0 +1,24 @@
+"""Supervised training on class labels."""
+
+from pathlib import Path
+
+from cf_lightning.data.index import Index
+from cf_lightning.errors import DataError
+from cf_lightning.tasks.base import Targets, Task
+
+
+class Classes(Task):
+    """Each image's one label; the classes are the index's, in alphabetical order."""
+
+    def check(self, data: Index) -> None:
+        """There must be at least two classes and no image with several."""
+        data.single_labels()
+        if len(data.classes) < 2:
+            raise DataError(
+                f"root={data.origin}: {len(data.classes)} classes; training on labels needs 2 "
+                "(column data.columns.label)"
+            )
+
+    def targets(self, data: Index, labels: Path | None = None) -> Targets:
+        """(N,) int64; -1 where an image has no label."""
+        return Targets(data.single_labels(), data.classes)

@@ -1,0 +1,104 @@
+"""SIGKILL in every stage, the same command again, and the table of an undisturbed run."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from conftest import Cli, scores
+
+SHORT = (
+    "+experiment=demo",
+    "pretrain.epochs=3",
+    "clusterfit.epochs=3",
+    "target=[species]",
+    "contestant=[teacher,student]",
+    "cluster.k=16",
+)
+# what has to lie in a partial folder before the kill: a checkpoint, a begun row file, or any beginning
+SIGNS = {
+    "pretrain": "resume.ckpt",
+    "extract": "features.npy",
+    "cluster": "job.json",
+    "clusterfit": "resume.ckpt",
+    "target_features": "features.npy",
+    "transfer": "job.json",
+}
+
+
+def kill_in(stage: str, line: list[str], folder: Path) -> None:
+    """Start ``line``, wait for the sign of ``stage``, kill the process group, and see everybody gone."""
+    process = subprocess.Popen(
+        line, cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 300
+    try:
+        while not list((folder / "store" / stage).glob(f"*.partial/{SIGNS[stage]}")):
+            assert process.poll() is None, f"the run ended before {stage} had begun"
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    deadline = time.monotonic() + 10
+    while left := processes_of(folder):
+        assert time.monotonic() < deadline, f"still alive: {left}"
+        time.sleep(0.05)
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines, other than the zombies', that name the test's own folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            line = " ".join(process.cmdline())
+            if str(folder) in line and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(line)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_killed_in_every_stage_the_table_is_that_of_an_undisturbed_run(
+    devices: int, command: Callable[..., list[str]], cli: Cli, tmp_path: Path
+) -> None:
+    overrides = (*SHORT, f"runtime.devices={devices}", "runtime.accelerator=cpu")
+    for stage in SIGNS:
+        kill_in(stage, command(*overrides), tmp_path)
+    last = cli(*overrides)
+    assert last.returncode == 0, last.stderr
+    undisturbed = cli(*overrides, store="other", run="other_run")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    assert scores(tmp_path / "run") == scores(tmp_path / "other_run")
+    assert not list((tmp_path / "store").rglob("*.partial"))
+    for stage in ("extract", "target_features"):
+        ours = {f.parent.name: f.read_bytes() for f in (tmp_path / "store" / stage).glob("*/features.npy")}
+        theirs = {f.parent.name: f.read_bytes() for f in (tmp_path / "other" / stage).glob("*/features.npy")}
+        assert ours == theirs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_polite_signal_ends_the_run_soon_and_not_with_success(
+    number: signal.Signals, command: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    line = command(*SHORT, "pretrain.epochs=1000", "runtime.accelerator=cpu")
+    process = subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "store" / "pretrain").glob("*.partial/resume.ckpt")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(timeout=30) != 0
+        assert list((tmp_path / "store" / "pretrain").glob("*.partial/resume.ckpt")), "the work is kept"
+    finally:
+        process.kill()
