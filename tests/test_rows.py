@@ -1,7 +1,9 @@
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +67,9 @@ def test_continues_what_is_there_if_shape_and_dtype_agree(tmp_path: Path) -> Non
     assert np.load(path)[:, 0].tolist() == [1, 1, 5, 0]
 
 
-@pytest.mark.parametrize(("shape", "dtype"), [((5, 2), "float32"), ((4, 3), "float32"), ((4, 2), "float16")])
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((5, 2), "float32"), ((4, 3), "float32"), ((4, 2), "int32"), ((4, 4), "float16")]
+)
 def test_begins_anew_otherwise(tmp_path: Path, shape: tuple[int, ...], dtype: str) -> None:
     path = tmp_path / "a.npy"
     old = RowFile(path, (4, 2), "float32")
@@ -185,6 +189,18 @@ def test_several_processes_open_and_fill_one_file(tmp_path: Path) -> None:
     assert [rank.wait() for rank in ranks] == [0, 0, 0]
     RowFile(path, (3000, 4), "float32").assert_complete()
     assert np.array_equal(np.load(path)[:, 2], np.arange(3000))
+
+
+def test_whoever_opens_waits_for_the_one_who_is_opening(tmp_path: Path) -> None:
+    with open(tmp_path / "a.done", "wb") as done:
+        fcntl.flock(done, fcntl.LOCK_EX)
+        second = threading.Thread(target=RowFile, args=(tmp_path / "a.npy", (4,), "int64"))
+        second.start()
+        second.join(timeout=0.3)
+        assert second.is_alive()
+        fcntl.flock(done, fcntl.LOCK_UN)
+    second.join()
+    assert np.load(tmp_path / "a.npy").tolist() == [0] * 4
 
 
 def test_read_rows_returns_a_memmap_of_the_samples(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ have everything imported and warm, says so, and runs it on the second.
 
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,8 +106,7 @@ def _anonymous(pid: int) -> int:
 
 
 def run_stage(name: str, folder: Path) -> None:
-    out = folder / "out"
-    out.mkdir()
+    out = Path(tempfile.mkdtemp(dir=folder))
     machine = Runtime(accelerator="cpu", devices=1, progress=False)
     if name == "extract":
         root = folder.parent / folder.name.replace("extract", "images")

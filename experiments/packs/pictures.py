@@ -21,14 +21,21 @@ def draw(random: Random, *, shape: str, texture: str, mood: str, place: str) -> 
     """One picture, (SIDE, SIDE, 3) uint8 RGB; ``random`` decides all that the four names leave open."""
     axis = (np.arange(SIDE * FINER) + 0.5) / (SIDE * FINER) * 2 - 1
     x, y = np.meshgrid(axis, -axis)
-    canvas = PLACES[place](random, x, y)
+    canvas = PLACES[place](random, *_aim(random, x, y))
     _put_thing(random, canvas, x, y, shape, texture, mood)
     if random.random() < 0.35:
         _hide(random, canvas, x, y)
     _expose(random, canvas, x, y)
     pixels = canvas.reshape(SIDE, FINER, SIDE, FINER, 3).mean(axis=(1, 3))
     pixels += random.normal(0, random.uniform(0, 0.03), pixels.shape)
-    return (pixels.clip(0, 1) * 255).round().astype(np.uint8)
+    return np.asarray((pixels.clip(0, 1) * 255).round(), dtype=np.uint8)
+
+
+def _aim(random: Random, x: Array, y: Array) -> tuple[Array, Array]:
+    """The place's coordinates: the camera is tilted, and nearer or farther."""
+    nearer = random.uniform(0.7, 1.3)
+    x, y = turn(x, y, random.normal(0, 0.25))
+    return x / nearer + random.uniform(-0.2, 0.2), y / nearer + random.uniform(-0.2, 0.2)
 
 
 def _put_thing(

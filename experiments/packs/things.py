@@ -18,7 +18,8 @@ def _cat(u: Array, v: Array) -> tuple[Mask, Mask]:
 
 def _fish(u: Array, v: Array) -> tuple[Mask, Mask]:
     tail = (np.abs(v) < (-u - 0.25) * 0.8) & (u > -1)
-    return disk(u, v, 0.2, 0, 0.8, 0.5) | cone(u, v, 0.1, 0.35, 0.35, 0.8) | tail, disk(u, v, 0.65, 0.12, 0.1, 0.1)
+    body = disk(u, v, 0.2, 0, 0.8, 0.5) | cone(u, v, 0.1, 0.35, 0.35, 0.8)
+    return body | tail, disk(u, v, 0.65, 0.12, 0.1, 0.1)
 
 
 def _flower(u: Array, v: Array) -> tuple[Mask, Mask]:
@@ -27,8 +28,8 @@ def _flower(u: Array, v: Array) -> tuple[Mask, Mask]:
 
 
 def _tree(u: Array, v: Array) -> tuple[Mask, Mask]:
-    crown = disk(u, v, -0.4, 0.15, 0.45, 0.45) | disk(u, v, 0.4, 0.15, 0.45, 0.45) | disk(u, v, 0, 0.5, 0.5, 0.5)
-    return crown, box(u, v, -0.13, 0.13, -1, -0.2)
+    crown = disk(u, v, -0.4, 0.15, 0.45, 0.45) | disk(u, v, 0.4, 0.15, 0.45, 0.45)
+    return crown | disk(u, v, 0, 0.5, 0.5, 0.5), box(u, v, -0.13, 0.13, -1, -0.2)
 
 
 def _car(u: Array, v: Array) -> tuple[Mask, Mask]:

@@ -55,4 +55,7 @@ class Console:
 
 
 def _short(value: Any) -> str:
+    """A number with four digits; of a list, how long it is."""
+    if isinstance(value, list):
+        return str(len(value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)

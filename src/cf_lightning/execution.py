@@ -3,6 +3,7 @@
 import fcntl
 import importlib.metadata
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cf_lightning.errors import ConfigError, UserError
 from cf_lightning.precision import resolve_precision
 from cf_lightning.store import Store, clear
-from cf_lightning.worker import die_with_parent, run_stage
+from cf_lightning.worker import WARNING, die_with_parent, run_stage
 
 if TYPE_CHECKING:
     from cf_lightning.plan import Step
@@ -87,10 +88,14 @@ def _torchrun(partial: Path, num_processes: int, num_threads: int) -> None:
             if group.poll() is None:
                 group.terminate()
                 group.wait()
+    lines = log.read_text().splitlines()
+    for line in dict.fromkeys(lines):
+        if line.startswith(WARNING):
+            logging.getLogger(__name__).warning(line.removeprefix(WARNING))
     if error.exists():
         raise UserError(error.read_text())
     if code:
-        tail = "\n".join(log.read_text().splitlines()[-40:])
+        tail = "\n".join(lines[-40:])
         raise RuntimeError(f"{partial.parent.name}: the process group ended with code {code}\n{tail}")
     log.unlink(missing_ok=True)
 

@@ -6,10 +6,13 @@
 import ctypes
 import fcntl
 import json
+import logging
 import os
 import signal
 import sys
 from pathlib import Path
+
+WARNING = "cf_lightning warning: "  # how the driver finds our warnings among the group's noise
 
 
 def die_with_parent() -> None:
@@ -39,8 +42,10 @@ def run_stage(folder: Path) -> None:
 
 def main() -> None:
     """Run the stage; leave a user's error in ``error.txt`` for the driver to show."""
-    folder = Path(sys.argv[1])
     from cf_lightning.errors import UserError
+
+    folder = Path(sys.argv[1])
+    logging.basicConfig(format=f"{WARNING}%(message)s")
 
     with open(folder.with_suffix(".ranks"), "w") as alive:
         fcntl.flock(alive, fcntl.LOCK_SH)

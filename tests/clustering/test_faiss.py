@@ -47,11 +47,14 @@ def test_inertia_is_of_the_centroids_that_an_iteration_began_with_and_never_rise
 
 def test_restarts_keep_the_best_fit_and_its_inertia_alone() -> None:
     points = blobs()
-    single = [FaissKMeans(iterations=5).fit(points, 12, seed, "cpu").inertia[-1] for seed in range(3)]
-    best = FaissKMeans(iterations=5, restarts=10).fit(points, 12, 0, "cpu")
-    assert len(best.inertia) == 5
-    assert best.inertia[-1] <= single[0]
-    assert best.inertia[-1] < max(single)
+    gained = 0
+    for seed in range(5):
+        once = FaissKMeans(iterations=5).fit(points, 12, seed, "cpu")
+        best = FaissKMeans(iterations=5, restarts=10).fit(points, 12, seed, "cpu")
+        assert len(best.inertia) == 5
+        assert best.inertia[-1] <= once.inertia[-1]
+        gained += best.inertia[-1] < once.inertia[-1]
+    assert gained >= 3
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:

@@ -1,0 +1,1 @@
+"""k-means: the contract, its engines, and what they cluster."""

@@ -1,0 +1,1 @@
+"""Sources of images, their index, and how they reach a network."""

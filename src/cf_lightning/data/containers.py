@@ -7,7 +7,7 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -53,8 +53,7 @@ def sample_table(files: list[File], split: Any, labels: Any, tags: Any) -> pa.Ta
 
 def is_image(key: str) -> bool:
     """Whether the name ends like an image's, and neither it nor a folder above it is hidden."""
-    path = PurePosixPath(key)
-    return path.suffix.lower() in IMAGE_SUFFIXES and not any(part.startswith(".") for part in path.parts)
+    return key.lower().endswith(IMAGE_SUFFIXES) and "/." not in "/" + key
 
 
 def list_images(root: Path) -> list[File]:
@@ -68,12 +67,13 @@ def list_images(root: Path) -> list[File]:
     files = []
     for folder, below, names in os.walk(root, followlinks=True, onerror=_unreadable):
         below[:] = [name for name in below if not name.startswith(".")]
-        inside = Path(folder).relative_to(root)
+        inside = os.path.relpath(folder, root).replace(os.sep, "/").removeprefix(".")
         for name in filter(is_image, names):
+            key = f"{inside}/{name}".removeprefix("/")
             size = file_size(os.path.join(folder, name))
             if size is None:
-                raise DataError(f"root={root}: {inside / name} is a link to a file that is not there")
-            files.append(File((inside / name).as_posix(), size))
+                raise DataError(f"root={root}: {key} is a link to a file that is not there")
+            files.append(File(key, size))
     return sorted(files)
 
 
@@ -98,7 +98,7 @@ def zip_members(path: Path, wanted: Callable[[str], bool]) -> list[File]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [m for m in archive.infolist() if not m.is_dir() and wanted(m.filename)]
+            members = [m for m in archive.infolist() if not m.is_dir() and wanted(_key(m.filename))]
     except zipfile.BadZipFile as error:
         raise DataError(f"root={path}: not a folder and not a complete zip file ({error})") from None
     for member in members:
@@ -108,7 +108,15 @@ def zip_members(path: Path, wanted: Callable[[str], bool]) -> list[File]:
                 f"random; unpack the zip and pack it anew with: zip -0 -r NEW.zip ."
             )
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
-        return [File(m.filename, m.file_size, m.CRC, WHOLE_ROOT, _data_offset(raw, m, path)) for m in members]
+        return [
+            File(_key(m.filename), m.file_size, m.CRC, WHOLE_ROOT, _data_offset(raw, m, path))
+            for m in members
+        ]
+
+
+def _key(name: str) -> str:
+    """A member's name as a path below the container: ``tar -c .`` writes ``./name``."""
+    return name.removeprefix("./")
 
 
 def _data_offset(raw: mmap.mmap, member: zipfile.ZipInfo, path: Path) -> int:
@@ -135,7 +143,7 @@ def tar_members(path: Path, shard: str) -> list[File]:
                         f"{path}: {member.name} is a link; pack with: tar --dereference --hard-dereference"
                     )
                 if member.isfile():
-                    files.append(File(member.name, member.size, None, shard, member.offset_data))
+                    files.append(File(_key(member.name), member.size, None, shard, member.offset_data))
     except tarfile.TarError as error:
         raise DataError(f"{path}: not a complete, uncompressed tar file ({error})") from None
     if files and (files[-1].offset or 0) + (files[-1].size or 0) > path.stat().st_size:

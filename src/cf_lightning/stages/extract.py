@@ -73,11 +73,12 @@ class Extract(Stage):
         )
         trainer = build_trainer(self.runtime, out, self.precision, [writer])
         trainer.predict(module, images, return_predictions=False)
+        trainer.strategy.barrier()  # every rank has written its rows
         if trainer.is_global_zero:
             writer.finish()
             describe_rows(out, "features", index, layer=self.layer, normalize=self.normalize)
             skipped = [index.key(row) for row in writer.skipped()]
-            facts = {"dim": self._dim(module), "skipped": len(skipped), "skipped_files": skipped}
+            facts = {"dim": writer.file.shape[1]} | ({"skipped": skipped} if skipped else {})
             (out / "facts.json").write_text(json.dumps(facts))
         trainer.strategy.barrier()
 

@@ -1,0 +1,1 @@
+"""Loggers: where the numbers of a stage go while it runs."""

@@ -1,0 +1,1 @@
+"""Protocols that measure frozen features, one in a file."""

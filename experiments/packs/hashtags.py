@@ -1,0 +1,56 @@
+"""How people tag the demo's pictures: coarse, in synonyms, often wrong, often not at all."""
+
+import numpy as np
+
+# What people talk about: kinds of things, moods and kinds of places, never a shape, texture or place itself.
+# The words of a topic are synonyms, the first the most common.
+THINGS = {
+    "cat fish": "animal pet cute wildlife zoo",
+    "flower tree": "plant garden bloom botanical",
+    "car boat": "ride drive roadtrip engine",
+    "house castle": "home architecture building oldtown",
+}
+MOODS = {
+    "warm": "fire hot summer",
+    "cool": "blue chill winter",
+    "pastel": "soft candy dreamy",
+    "dark": "moody gothic noir",
+}
+PLACES = {
+    "beach lake": "water swim shore vacation",
+    "forest meadow": "green nature outdoors hiking",
+    "skyline bricks": "city urban street downtown",
+    "mountains dunes": "travel adventure wanderlust landscape",
+}
+CHATTER = (
+    "love tbt instagood photooftheday happy follow picoftheday like4like art me selfie fun friends repost "
+    "nofilter weekend amazing life beautiful style smile family instadaily photography monday memories party "
+    "goodvibes music foodie fitness fashion inspiration vibes blessed throwback hello lucky mylife "
+    "dailyphoto"
+)
+
+SILENT, SAID, WRONG, CHATTER_RATE = 0.03, 0.75, 0.35, 0.9
+
+
+def hashtags(random: np.random.Generator, shape: str, mood: str, place: str) -> list[str]:
+    """The tags of one picture, without ``#``, in the order in which they were typed.
+
+    Of each of three topics a picture is tagged with probability SAID, and then wrongly, with a word of
+    another value, with probability WRONG; about CHATTER_RATE words of a long tail say nothing about it.
+    """
+    if random.random() < SILENT:
+        return []
+    tags = []
+    for topic, truth in ((THINGS, shape), (MOODS, mood), (PLACES, place)):
+        if random.random() < SAID:
+            wrong = random.random() < WRONG
+            kinds = [words for members, words in topic.items() if (truth in members.split()) != wrong]
+            tags.append(_pick(random, str(random.choice(kinds)).split()))
+    tags += [_pick(random, CHATTER.split()) for _ in range(random.poisson(CHATTER_RATE))]
+    return [str(tag) for tag in random.permutation(list(dict.fromkeys(tags)))]
+
+
+def _pick(random: np.random.Generator, words: list[str]) -> str:
+    """A word, the n-th with a weight of 1/n (Zipf)."""
+    weights = 1 / np.arange(1, len(words) + 1)
+    return str(random.choice(words, p=weights / weights.sum()))
