@@ -23,7 +23,7 @@ def draw(random: Random, *, shape: str, texture: str, mood: str, place: str) -> 
     x, y = np.meshgrid(axis, -axis)
     canvas = PLACES[place](random, *_aim(random, x, y))
     _put_thing(random, canvas, x, y, shape, texture, mood)
-    if random.random() < 0.35:
+    if random.random() < 0.3:
         _hide(random, canvas, x, y)
     _expose(random, canvas, x, y)
     pixels = canvas.reshape(SIDE, FINER, SIDE, FINER, 3).mean(axis=(1, 3))
@@ -33,8 +33,8 @@ def draw(random: Random, *, shape: str, texture: str, mood: str, place: str) -> 
 
 def _aim(random: Random, x: Array, y: Array) -> tuple[Array, Array]:
     """The place's coordinates: the camera is tilted, and nearer or farther."""
-    nearer = random.uniform(0.7, 1.3)
-    x, y = turn(x, y, random.normal(0, 0.25))
+    nearer = random.uniform(0.8, 1.2)
+    x, y = turn(x, y, random.normal(0, 0.15))
     return x / nearer + random.uniform(-0.2, 0.2), y / nearer + random.uniform(-0.2, 0.2)
 
 
@@ -42,12 +42,12 @@ def _put_thing(
     random: Random, canvas: Array, x: Array, y: Array, shape: str, texture: str, mood: str
 ) -> None:
     """Paint the thing onto the canvas: off the centre, turned, mirrored, stretched and bent."""
-    size, stretch = random.uniform(0.5, 0.85), random.uniform(0.85, 1.2)
-    u, v = x - random.uniform(-0.3, 0.3), y - random.uniform(-0.3, 0.3)
-    u, v = turn(u, v, random.normal(0, 0.3))
+    size, stretch = random.uniform(0.6, 0.95), random.uniform(0.9, 1.15)
+    u, v = x - random.uniform(-0.2, 0.2), y - random.uniform(-0.2, 0.2)
+    u, v = turn(u, v, random.normal(0, 0.2))
     marks = TEXTURES[texture](random, u, v)
     u, v = u * random.choice([-1, 1]) / (size * stretch), v * stretch / size
-    body, details = SHAPES[shape](u + 0.08 * np.sin(3 * v + random.uniform(0, 6)), v)
+    body, details = SHAPES[shape](u + 0.06 * np.sin(3 * v + random.uniform(0, 6)), v)
     mark, ground, detail = _paints(random, mood)
     shade = (1 + 0.15 * v).clip(0.8, 1.15)[..., None]
     canvas[body] = (np.where(marks[..., None], mark, ground) * shade)[body]

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from cf_lightning.config import conf_dir, register_resolvers
 from cf_lightning.pipeline import run
+from cf_lightning.worker import exit_on_sigterm
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
@@ -33,4 +34,5 @@ if __name__ == "__main__":
         list_experiments()
     else:
         register_resolvers()
+        exit_on_sigterm()
         main()

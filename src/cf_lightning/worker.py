@@ -24,6 +24,11 @@ def die_with_parent() -> None:
             os._exit(1)
 
 
+def exit_on_sigterm() -> None:
+    """End with code 143 and tidy up on the way; Lightning alone would end a fit as if it had succeeded."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
 def run_stage(folder: Path) -> None:
     """Build the stage of ``folder/job.json`` and run it on its input folders, tracked by its logger."""
     from cf_lightning.config import build
@@ -58,4 +63,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     die_with_parent()
+    exit_on_sigterm()
     main()

@@ -157,7 +157,7 @@ def test_damaged_files_never_end_the_process() -> None:
 
 
 def huge(kind: str) -> bytes:
-    """A small file that says that it holds 60000 x 50000 pixels."""
+    """A small file that says that it holds 182 million pixels; a PNG or BMP says three billion."""
     encoded = bytearray(encode(RGB, kind))
     if kind == "PNG":
         encoded[16:24] = struct.pack(">II", 60000, 50000)
@@ -166,13 +166,13 @@ def huge(kind: str) -> bytes:
         encoded[18:26] = struct.pack("<ii", 60000, 50000)
     else:
         frame = encoded.index(b"\xff\xc0")
-        encoded[frame + 5 : frame + 9] = struct.pack(">HH", 50000, 60000)
+        encoded[frame + 5 : frame + 9] = struct.pack(">HH", 14000, 13000)
     return bytes(encoded)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP"])
 def test_huge_images_are_refused_by_their_header(kind: str) -> None:
-    with pytest.raises(ValueError, match="3000000000"):
+    with pytest.raises(ValueError, match=r"(182000000|3000000000) pixels"):
         decode(huge(kind))
 
 
@@ -263,6 +263,9 @@ def test_roots_that_are_not_what_they_should_be(root: Path, tmp_path: Path) -> N
         FolderImages(root=str(zip_of(root, zipfile.ZIP_DEFLATED)))
     )
     assert "zip -0 -r" in message(FolderImages(root=str(zip_of(root, zipfile.ZIP_DEFLATED))))
+    packed = zip_of(root)
+    packed.write_bytes(packed.read_bytes().replace(b"PK\x03\x04", b"PK\x03\x05", 1))
+    assert "a/1.jpg is not where the zip's directory says" in message(FolderImages(root=str(packed)))
     (root / "train").mkdir()
     (root / "train" / "4.jpg").write_bytes(encode(RGB, "JPEG"))
     assert "a/1.jpg lies beside the folders of splits" in message(FolderImages(root=str(root)))
@@ -337,9 +340,10 @@ def test_a_manifest_that_names_what_the_zip_has_not(root: Path) -> None:
 def test_shards_that_are_cut_short_or_compressed(root: Path) -> None:
     path = tar_of(root)
     whole = path.read_bytes()
-    for content in (whole[:700], whole[: len(whole) // 2], b"no tar at all"):
-        path.write_bytes(content)
-        with pytest.raises(DataError, match=r"0\.tar: (not a complete, uncompressed tar|cut short)"):
+    assert len(ShardImages(root=str(path.parent)).index()) == 3
+    for length in range(0, len(whole.rstrip(b"\0")), 256):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"0\.tar: not a complete, uncompressed tar"):
             ShardImages(root=str(path.parent)).index()
     path.unlink()
     path.parent.rmdir()
@@ -352,6 +356,7 @@ def test_shards_that_are_cut_short_or_compressed(root: Path) -> None:
     [
         (["1.jpg", "1.png"], r"1\.jpg and 1\.png are one sample"),
         (["1.jpg", "1.cls", "1.cls"], r"1\.cls is there twice"),
+        (["1.JPG", "1.JPG"], r"1\.JPG is there twice"),
         (["1.jpg", "1.json"], r"1\.json cannot be read"),
         (["1.txt"], "no sample found"),
     ],
@@ -368,7 +373,9 @@ def test_samples_of_shards_that_contradict_themselves(names: list[str], message:
 
 def test_shards_with_links(root: Path) -> None:
     (root / "a" / "4.jpg").hardlink_to(root / "a" / "1.jpg")
-    with pytest.raises(DataError, match="is a link; pack with: tar --dereference --hard-dereference"):
+    with pytest.raises(
+        DataError, match="is a link or sparse; pack anew with: tar --dereference --hard-deref"
+    ):
         ShardImages(root=str(tar_of(root).parent)).index()
 
 

@@ -15,15 +15,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from PIL import Image
 from torchvision.datasets import Country211, FashionMNIST, Food101
 
+from cf_lightning.config import build, conf_dir
 from cf_lightning.data.folder import FolderImages
 from cf_lightning.data.index import Index
 from cf_lightning.data.manifest import Columns, ManifestImages
 from cf_lightning.data.shards import ShardImages
 from cf_lightning.data.source import ImageSource
 from cf_lightning.data.torchvision import TorchvisionImages
+from cf_lightning.errors import DataError
 
 CLASSES = ("cat", "dog", "owl")
 SPLITS = ("train", "val", "test")
@@ -72,7 +76,8 @@ def zip_folder(folder: Path) -> Path:
 
 def class_folders(root: Path) -> ImageSource:
     for number in range(COUNT):
-        write(root / split_of(number) / label_of(number) / f"{number * 11 % 24:02d}.jpg", encoded(number))
+        split = {"val": "validation"}.get(split_of(number), split_of(number))
+        write(root / split / label_of(number) / f"{number * 11 % 24:02d}.jpg", encoded(number))
     return FolderImages(root=str(root))
 
 
@@ -223,9 +228,11 @@ def test_folder_zip_and_tar_give_the_same_pixels(tmp_path: Path) -> None:
     for split in SPLITS:
         (tars / split).mkdir(parents=True)
         with tarfile.open(tars / split / "0.tar", "w") as archive:
-            archive.add(root / split, arcname="a_folder_" * 15)  # longer than a plain tar header holds
+            below = root / {"val": "validation"}.get(split, split)
+            archive.add(below, arcname="a_folder_" * 15)  # longer than a plain tar header holds
     sources = [folder, packed, ShardImages(root=str(tars))]
-    images = [[source.image(source.index(), row) for row in range(COUNT)] for source in sources]
+    indexes = [source.index() for source in sources]
+    images = [[s.image(i, row) for row in range(COUNT)] for s, i in zip(sources, indexes, strict=True)]
     for first, second, third in zip(*images, strict=True):
         assert torch.equal(first, second)
         assert torch.equal(first, third)
@@ -304,6 +311,17 @@ def test_json_of_a_shard_gives_label_and_tags(tmp_path: Path) -> None:
         1: ("train", ["x", "y"], ["b", "a"]),
         2: ("train", [], []),
     }
+
+
+@pytest.mark.parametrize("file", sorted((conf_dir() / "data").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_configuration_is_a_source_that_asks_for_its_root(file: Path) -> None:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        node = OmegaConf.to_container(compose(overrides=[f"+data={file.stem}"]).data)
+    assert isinstance(node, dict)
+    source = build({str(name): value for name, value in node.items()}, "data")
+    assert isinstance(source, ImageSource)
+    with pytest.raises(DataError, match="root is not set"):
+        source.index()
 
 
 def idx_file(array: np.ndarray) -> bytes:

@@ -3,7 +3,6 @@
 import mmap
 import os
 import stat
-import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -17,8 +16,6 @@ from cf_lightning.errors import DataError
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 WHOLE_ROOT = ""  # the shard's name where the root itself is the container: a location enters no fingerprint
-
-_LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, length of the name, length of the extra field
 
 
 class File(NamedTuple):
@@ -90,17 +87,22 @@ def file_size(path: str) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """The zip that a root is; raises ``DataError`` where it is none."""
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise DataError(f"root={path}: not a folder and not a complete zip file ({error})") from None
+
+
 def zip_members(path: Path, wanted: Callable[[str], bool]) -> list[File]:
     """The members of a zip whose name is ``wanted``, in the order of its central directory.
 
     Raises:
         DataError: not a zip, damaged, or a wanted member is compressed or encrypted.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [m for m in archive.infolist() if not m.is_dir() and wanted(_key(m.filename))]
-    except zipfile.BadZipFile as error:
-        raise DataError(f"root={path}: not a folder and not a complete zip file ({error})") from None
+    with open_zip(path) as archive:
+        members = [m for m in archive.infolist() if not m.is_dir() and wanted(_key(m.filename))]
     for member in members:
         if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
             raise DataError(
@@ -122,30 +124,36 @@ def _key(name: str) -> str:
 def _data_offset(raw: mmap.mmap, member: zipfile.ZipInfo, path: Path) -> int:
     """Where the bytes begin: the local header's extra field may differ in length from the directory's."""
     start = member.header_offset
-    signature, name, extra = _LOCAL_HEADER.unpack_from(raw, start)
-    if signature != b"PK\x03\x04":
+    header = raw[start : start + 30]  # a fixed part; then name, extra field, data
+    if not header.startswith(b"PK\x03\x04"):
         raise DataError(f"root={path}: {member.filename} is not where the zip's directory says; pack it anew")
-    return start + _LOCAL_HEADER.size + int(name) + int(extra)
+    name, extra = int.from_bytes(header[26:28], "little"), int.from_bytes(header[28:30], "little")
+    return start + 30 + name + extra
 
 
 def tar_members(path: Path, shard: str) -> list[File]:
     """The files in a tar, in its order; their keys are the names in the tar, ``shard`` names the tar.
 
     Raises:
-        DataError: not an uncompressed tar, cut short, or a member is a link.
+        DataError: not an uncompressed tar, cut short, or a member is a link or sparse.
     """
-    files = []
+    files, end = [], 0
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
-                if member.issym() or member.islnk():
+                if member.issym() or member.islnk() or member.issparse():
                     raise DataError(
-                        f"{path}: {member.name} is a link; pack with: tar --dereference --hard-dereference"
+                        f"{path}: {member.name} is a link or sparse; pack anew with: "
+                        f"tar --dereference --hard-dereference -cf NEW.tar FOLDER"
                     )
+                end = member.offset_data
                 if member.isfile():
                     files.append(File(_key(member.name), member.size, None, shard, member.offset_data))
+                    end += -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
     except tarfile.TarError as error:
         raise DataError(f"{path}: not a complete, uncompressed tar file ({error})") from None
-    if files and (files[-1].offset or 0) + (files[-1].size or 0) > path.stat().st_size:
-        raise DataError(f"{path}: cut short; {files[-1].key} is not complete")
+    with open(path, "rb") as file:
+        file.seek(end)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile takes a cut for the end
+            raise DataError(f"{path}: not a complete, uncompressed tar file (no mark at its end)")
     return files

@@ -1,6 +1,6 @@
 """Images named in a table: path, split, label, tags."""
 
-import zipfile
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -8,7 +8,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from cf_lightning.config import Component
-from cf_lightning.data.containers import File, file_size, sample_table, zip_members
+from cf_lightning.data.containers import File, file_size, open_zip, sample_table, zip_members
 from cf_lightning.data.index import SPLIT_NAMES
 from cf_lightning.data.source import ImageSource
 from cf_lightning.errors import DataError
@@ -86,11 +86,11 @@ class ManifestImages(ImageSource):
         if not self.manifest.endswith((".csv", ".parquet")):
             raise DataError(f"manifest={self.manifest}: the name of a manifest ends in .csv or .parquet")
         root = self.folder()
-        file = root / self.manifest  # the manifest alone where its path is absolute
+        file = root / Path(self.manifest).expanduser()  # the manifest alone where its path is absolute
         if file.is_file():
             return file.read_bytes()
-        if zipfile.is_zipfile(root):
-            with zipfile.ZipFile(root) as archive:
+        if root.is_file():
+            with open_zip(root) as archive:
                 if self.manifest in archive.namelist():
                     return archive.read(self.manifest)
         raise DataError(f"manifest={self.manifest}: there is no such file below root={self.root}")

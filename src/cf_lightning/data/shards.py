@@ -69,10 +69,10 @@ def _group(files: list[File], path: Path) -> Iterable[dict[str, File]]:
     for file in files:
         folder, name = posixpath.split(file.key)
         stem, _, suffix = name.partition(".")
-        parts = samples[folder, stem]
+        suffix, parts = suffix.lower(), samples[folder, stem]
         if suffix in parts:
             raise DataError(f"{path}: {file.key} is there twice; a sample's files have one name")
-        parts[suffix.lower()] = file
+        parts[suffix] = file
     return samples.values()
 
 

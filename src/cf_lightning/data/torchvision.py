@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # what torchvision's data sets call our splits, the best name first
-SPLIT_ARGUMENTS = {"train": ("train", "trainval"), "val": ("val", "valid"), "test": ("test",)}
+SPLIT_ARGUMENTS = {
+    "train": ("train", "trainval", "train-standard"),
+    "val": ("val", "valid"),
+    "test": ("test",),
+}
 
 
 class TorchvisionImages(ImageSource):
@@ -66,20 +70,11 @@ class TorchvisionImages(ImageSource):
     def _load(self, split: str, download: bool) -> Any:
         """The data set's part for ``split``, ``None`` where it has none."""
         dataset_class = self._dataset_class()
-        parameters = inspect.signature(dataset_class).parameters
-        choices: list[dict[str, Any]]
-        if "train" in parameters:
-            choices = [{"train": split == "train"}] if split != "val" else []
-        elif "split" in parameters:
-            choices = [{"split": name} for name in SPLIT_ARGUMENTS[split]]
-        else:
-            choices = [{}] if split == "train" else []
-        if download:
-            choices = [{**choice, "download": True} for choice in choices]
         root = Path(self.root).expanduser() if download and self.root else self.folder()
-        for choice in choices:
+        fetch = {"download": True} if download else {}
+        for choice in _split_arguments(dataset_class, split):
             try:
-                return dataset_class(str(root), **choice)
+                return dataset_class(str(root), **choice, **fetch)
             except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
                 if isinstance(error, ValueError) and "for argument split" in str(error):
                     continue  # torchvision's verify_str_arg: there is no split of this name
@@ -98,17 +93,25 @@ class TorchvisionImages(ImageSource):
 
     def _labels(self, dataset: Any) -> list[list[str]]:
         """The class of each item; none where its number is negative."""
-        names = getattr(dataset, "classes", None)
-        distinct = isinstance(names, list) and len({name for name in names if isinstance(name, str)}) == len(
-            names
-        )
+        names = getattr(dataset, "classes", [])
+        named = bool(names) and len({name for name in names if isinstance(name, str)}) == len(names)
         try:
             numbers = _class_numbers(dataset)
-        except (TypeError, ValueError, IndexError) as error:
+        except (RuntimeError, TypeError, ValueError) as error:
             raise DataError(
                 f"name={self.name}: no data set with one class an image ({_first_line(error)})"
             ) from error
-        return [[names[n] if names and distinct else str(n)] if n >= 0 else [] for n in numbers]
+        return [[names[n] if named else str(n)] if n >= 0 else [] for n in numbers]
+
+
+def _split_arguments(dataset_class: Any, split: str) -> list[dict[str, Any]]:
+    """Arguments that may select a split, the best first; none where there is no such split."""
+    parameters = inspect.signature(dataset_class).parameters
+    if "train" in parameters:
+        return [] if split == "val" else [{"train": split == "train"}]
+    if "split" in parameters:
+        return [{"split": name} for name in SPLIT_ARGUMENTS[split]]
+    return [{}] if split == "train" else []
 
 
 def _class_numbers(dataset: Any) -> list[int]:
