@@ -1,4 +1,4 @@
-"""Fixtures: every test has a store of its own, small coloured images whose class is their colour, no W&B key."""
+"""Fixtures: a store for each test, small images whose class is their colour, no W&B key."""
 
 import csv
 import os
@@ -28,7 +28,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = dict(os.environ)
     yield
     leaked = {name for name in os.environ if name not in before} - {"PYTEST_CURRENT_TEST"}
-    known = {"CUDA_MODULE_LOADING", "TORCHINDUCTOR_CACHE_DIR", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}
+    # set by torch and lightning when they are imported
+    known = {
+        "CUDA_MODULE_LOADING",
+        "KMP_DUPLICATE_LIB_OK",
+        "KMP_INIT_AT_FORK",
+        "PYTORCH_NVML_BASED_CUDA_CHECK",
+        "TORCHINDUCTOR_CACHE_DIR",
+    }
     for name in leaked:
         del os.environ[name]
     assert not leaked - known, f"the test left {leaked - known} in the environment"

@@ -9,6 +9,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from cf_lightning.console import Console
+from cf_lightning.errors import ConfigError
 from cf_lightning.models.tiny import TinyTrunk
 from cf_lightning.plan import Plan, Step
 from cf_lightning.store import Store
@@ -97,10 +98,12 @@ def test_training_on_two_processes_agrees_with_one(
 def test_a_batch_that_the_devices_cannot_share_is_refused_before_anything_runs(
     compose: Compose, folder_of_images: str
 ) -> None:
-    cfg = compose(*CPU, "data=folder", f"data.root={folder_of_images}", "runtime.devices=3")
+    cfg = compose(*CPU, "data=folder", f"data.root={folder_of_images}", "runtime.devices=3", "cluster.k=4")
     plan = Plan(Store(cfg["runtime"]["store"]))
     data = plan.index(cfg["data"], "data")
     labels = plan.add("cluster", cfg["cluster"], "stands for any input", data=data, features=data)
     plan.add("clusterfit", cfg["clusterfit"] | {"batch_size": 16}, "student", data=data, labels=labels)
-    with pytest.raises(Exception, match=r"batch_size=16 .*runtime.devices=3; take a multiple of 3"):
+    with pytest.raises(
+        ConfigError, match=r"clusterfit .*batch_size=16 .*runtime.devices=3; take a multiple of 3"
+    ):
         plan.check()

@@ -64,7 +64,7 @@ def test_lock_excludes_and_says_so(store: Store) -> None:
 
 def test_a_store_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="runtime.store=.*cannot be written"):
+    with pytest.raises(StoreError, match=r"runtime.store=.*cannot be written"):
         Store(str(tmp_path / "file")).test()
     good = Store(str(tmp_path / "good"))
     good.test()

@@ -21,7 +21,13 @@ class Row:
     sides: str = ""
 
     def cells(self) -> tuple[str, ...]:
-        return self.what, self.result, self.target, {True: "yes", False: "**no**", None: ""}[self.met], self.sides
+        return (
+            self.what,
+            self.result,
+            self.target,
+            {True: "yes", False: "**no**", None: ""}[self.met],
+            self.sides,
+        )
 
 
 def in_turn(*sides: Side, rounds: int = 5) -> list[list[float]]:
@@ -44,7 +50,9 @@ def bounded(
     what: str, value: float, result: str, sign: Sign, bound: float, sides: str = "", unit: str = ""
 ) -> Row:
     """A value against its bound; ``result`` is how it is written."""
-    return Row(what, result, f"{sign} {bound:g}{unit}", value <= bound if sign == "<=" else value >= bound, sides)
+    return Row(
+        what, result, f"{sign} {bound:g}{unit}", value <= bound if sign == "<=" else value >= bound, sides
+    )
 
 
 def seconds(act: Callable[[], object]) -> float:

@@ -23,7 +23,6 @@ from cf_lightning.data.views import View
 from cf_lightning.models.tiny import TinyTrunk
 from cf_lightning.rows import describe_rows
 from cf_lightning.runtime import Runtime
-from cf_lightning.stages.base import Stage
 from cf_lightning.stages.cluster import Cluster
 from cf_lightning.stages.extract import Extract
 
@@ -47,7 +46,9 @@ def extraction(folder: Path) -> Row:
         grown.append(growth("extract", folder / "extract_128", folder / f"extract_{number}"))
     more = (grown[1] - grown[0]) / MIB
     kept = 7 * IMAGES * 8 * WIDTH * 4 / MIB
-    sides = f"{grown[1] / MIB:.1f} against {grown[0] / MIB:.1f} MiB; keeping the features would add {kept:.1f}"
+    sides = (
+        f"{grown[1] / MIB:.1f} against {grown[0] / MIB:.1f} MiB; keeping the features would add {kept:.1f}"
+    )
     return bounded(
         f"Extraction of {8 * IMAGES} images: memory beyond that of {IMAGES}",
         more, f"{more:.1f} MiB", "<=", 4, sides, " MiB",
@@ -112,7 +113,9 @@ def run_stage(name: str, folder: Path) -> None:
         root = folder.parent / folder.name.replace("extract", "images")
         source = FolderImages(root=str(root), view=View(resize=SIDE, crop=SIDE), holdout=0.0)
         model = TinyTrunk(width=WIDTH)
-        Extract(data=source, model=model, dtype="float32", batch_size=64, runtime=machine).run(out, data=folder)
+        Extract(data=source, model=model, dtype="float32", batch_size=64, runtime=machine).run(
+            out, data=folder
+        )
     else:
         stage = Cluster(k=64, engine=FaissKMeans(iterations=5), runtime=machine)
         stage.run(out, data=folder, features=folder)

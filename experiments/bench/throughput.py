@@ -143,7 +143,9 @@ class Extraction:
         clock = Clock(self.load.device)
         features = np.empty((self.number, DIM), dtype)
         for images, _, index in self.loader:
-            features[index.numpy()] = features_of(images.to(self.load.device, non_blocking=True)).cpu().numpy()
+            features[index.numpy()] = (
+                features_of(images.to(self.load.device, non_blocking=True)).cpu().numpy()
+            )
             clock.first()
         np.save(self.folder / f"{name}.npy", features)
         clock.tick()

@@ -10,7 +10,7 @@ _PUBLIC = {
     "PseudoLabelClassifier": "cf_lightning.tasks.pseudo_labels",
     "Trunk": "cf_lightning.models.trunk",
 }
-__all__ = list(_PUBLIC)  # noqa: PLE0604
+__all__ = list(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:

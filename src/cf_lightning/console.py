@@ -28,8 +28,8 @@ class Console:
         seconds = f"{step.seconds or 0:8.1f} s"
         told = "  ".join(f"{name}={_short(value)}" for name, value in facts.items())
         place = f"{store.name}/{step.stage}/{step.key[:8]}"
-        line = f"{step.stage:15} {state} {seconds}  [dim]{place}[/]  {escape(step.title)}  [cyan]{escape(told)}[/]"
-        self.out.print(line, soft_wrap=True)
+        made = f"{step.stage:15} {state} {seconds}  [dim]{place}[/]"
+        self.out.print(f"{made}  {escape(step.title)}  [cyan]{escape(told)}[/]", soft_wrap=True)
 
     def plan(self, plan: "Plan") -> None:
         """A table of all stages: cached or to run, and what each needs on disk."""

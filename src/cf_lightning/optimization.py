@@ -69,7 +69,8 @@ def _parameter_groups(module: "nn.Module") -> tuple[list[Any], list[Any]]:
     from torch import nn
 
     norms = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
-    decayed, free = [], []
+    decayed: list[Any] = []
+    free: list[Any] = []
     for layer in module.modules():
         group = free if isinstance(layer, norms) else decayed
         group += [p for p in layer.parameters(recurse=False) if p.requires_grad]

@@ -20,7 +20,7 @@ def method(plan: Plan, cfg: Config) -> dict[str, Step]:
     data = plan.index(cfg["data"], "data")
     teacher = teach(plan, cfg)
     features = plan.add("extract", cfg["extract"], "features of the teacher", data=data, trunk=teacher)
-    labels = plan.add("cluster", cfg["cluster"], f"k={cfg['cluster']['k']}", data=data, features=features)
+    labels = plan.add("cluster", cfg["cluster"], "clusters of the features", data=data, features=features)
     student = plan.add("clusterfit", cfg["clusterfit"], "student on clusters", data=data, labels=labels)
     return {"pretrain": teacher, "extract": features, "cluster": labels, "clusterfit": student}
 
@@ -63,6 +63,8 @@ def transfer(plan: Plan, cfg: Config, chain: dict[str, Step]) -> list[tuple[Conf
 
 def run(cfg: DictConfig) -> float:
     """Plan, check, run and report; returns the student's mean top-1 over targets and protocols."""
+    if cfg.scale not in ("demo", "paper"):
+        raise ConfigError(f"scale={cfg.scale}: it is demo or paper")
     node: Config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     console = Console()
     plan = Plan(Store(node["runtime"]["store"]))

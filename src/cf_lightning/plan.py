@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cf_lightning.config import build
 from cf_lightning.data.index import Index
 from cf_lightning.data.source import ImageSource
-from cf_lightning.errors import ConfigError, DataError, StoreError
+from cf_lightning.errors import ConfigError, DataError, StoreError, UserError
 from cf_lightning.keys import artifact_key, canonical, class_version, digest
 from cf_lightning.stages.base import Stage
 from cf_lightning.store import Store, explained
@@ -98,7 +98,7 @@ class Plan:
         """Find what is wrong in any step, and whether the disk has room, before the first one runs."""
         for step in self.steps:
             if step.index is None:
-                step.built().check(**step.indexes())
+                self._check(step)
         if self.missing():
             self.store.test()
             needed = sum(self.disk_bytes(step) or 0 for step in self.missing())
@@ -109,11 +109,17 @@ class Plan:
                     f"{free / 2**30:.1f} GiB are free; make room or set runtime.store=FOLDER"
                 )
 
+    def _check(self, step: Step) -> None:
+        try:
+            step.built().check(**step.indexes())
+        except UserError as error:
+            raise type(error)(f"{step.stage} ({step.title}): {error}") from error
+
     def disk_bytes(self, step: Step) -> int | None:
         """What a step's artifact takes on disk, or will take; ``None`` where it is not known."""
         manifest = self.store.manifest(step.stage, step.key)
         if manifest is not None:
-            return sum(file["bytes"] for file in manifest["files"].values())
+            return sum(int(file["bytes"]) for file in manifest["files"].values())
         if step.index is not None:
             return int(step.index.table.nbytes)
         return step.built().disk_bytes(**step.indexes())

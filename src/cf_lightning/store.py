@@ -48,7 +48,9 @@ class Store:
                 lock = probe.with_suffix(".lock")
                 try:
                     with FileLock(lock), FileLock(lock, timeout=0, is_singleton=False):
-                        raise StoreError(f"runtime.store={self.root}: file locks do not exclude each other there")
+                        raise StoreError(
+                            f"runtime.store={self.root}: file locks do not exclude each other there"
+                        )
                 except Timeout:
                     return
 
@@ -62,10 +64,11 @@ class Store:
 
     def manifest(self, stage: str, key: str) -> dict[str, Any] | None:
         """What made the artifact; ``None`` when there is none."""
-        try:
-            text = (self.path(stage, key) / MANIFEST).read_text()
-        except FileNotFoundError:
-            return None
+        with explained(self.root):
+            try:
+                text = (self.path(stage, key) / MANIFEST).read_text()
+            except FileNotFoundError:
+                return None
         manifest: dict[str, Any] = json.loads(text)
         return manifest
 

@@ -50,7 +50,9 @@ def main() -> None:
     from cf_lightning.errors import UserError
 
     folder = Path(sys.argv[1])
-    logging.basicConfig(format=f"{WARNING}%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(f"{WARNING}%(message)s"))
+    logging.getLogger("cf_lightning").addHandler(handler)
 
     with open(folder.with_suffix(".ranks"), "w") as alive:
         fcntl.flock(alive, fcntl.LOCK_SH)

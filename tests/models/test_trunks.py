@@ -9,7 +9,9 @@ from cf_lightning.models.tiny import TinyTrunk
 from cf_lightning.models.torchvision import TorchvisionTrunk
 
 
-@pytest.mark.parametrize(("name", "dim"), [("resnet18", 512), ("mobilenet_v3_small", 1024), ("vit_b_32", 768)])
+@pytest.mark.parametrize(
+    ("name", "dim"), [("resnet18", 512), ("mobilenet_v3_small", 1024), ("vit_b_32", 768)]
+)
 def test_any_classification_network_loses_its_classifier(name: str, dim: int) -> None:
     size = 224 if name.startswith("vit") else 32
     trunk = TorchvisionTrunk(name=name).build().eval()

@@ -22,7 +22,9 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the epoch; validation has already run."""
-        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if not k.endswith(("_step", "_epoch"))}
+        metrics = {
+            k: float(v) for k, v in trainer.callback_metrics.items() if not k.endswith(("_step", "_epoch"))
+        }
         self.epochs.append({"epoch": trainer.current_epoch, **metrics})
         if trainer.is_global_zero:
             names = list(dict.fromkeys(name for row in self.epochs for name in row))

@@ -76,7 +76,7 @@ class ImageDataModule(LightningDataModule):
 
     def _labelled(self, rows: np.ndarray) -> np.ndarray:
         first = self.targets if self.targets.ndim == 1 else self.targets[:, 0]
-        return rows[first[rows] >= 0]
+        return np.asarray(rows[first[rows] >= 0])
 
     def _rank_of_world(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

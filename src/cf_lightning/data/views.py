@@ -1,9 +1,8 @@
 """What the network sees of an image: the deterministic view, and the random one for training."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
-from typing_extensions import Self
 
 from cf_lightning.config import Component
 
@@ -35,7 +34,8 @@ class View(Component):
         from torchvision.transforms import InterpolationMode, v2
 
         mode = InterpolationMode(self.interpolation)
-        return v2.Compose([v2.Resize(self.resize, mode, antialias=True), v2.CenterCrop(self.crop)])
+        view: nn.Module = v2.Compose([v2.Resize(self.resize, mode, antialias=True), v2.CenterCrop(self.crop)])
+        return view
 
 
 class Augmentation(Component):
@@ -66,4 +66,5 @@ class Augmentation(Component):
         ]
         if self.jitter or self.hue:
             steps.append(v2.ColorJitter(self.jitter, self.jitter, self.jitter, self.hue))
-        return v2.Compose(steps)
+        view_of_training: nn.Module = v2.Compose(steps)
+        return view_of_training

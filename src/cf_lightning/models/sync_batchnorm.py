@@ -18,12 +18,13 @@ class GlooBatchNorm2d(nn.BatchNorm2d):
         x = input.float()
         count = x.numel() // x.shape[1] * torch.distributed.get_world_size()
         moments = torch.stack([x.sum((0, 2, 3)), x.square().sum((0, 2, 3))])
-        mean, square = all_reduce(moments) / count
+        mean, square = all_reduce(moments) / count  # type: ignore[no-untyped-call]
         variance = square - mean.square()
         self._track(mean.detach(), variance.detach(), count)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - mean * scale
-        return (x * scale[:, None, None] + shift[:, None, None]).to(input.dtype)
+        normalised: Tensor = x * scale[:, None, None] + shift[:, None, None]
+        return normalised.to(input.dtype)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from cf_lightning.models.base import TrunkRecipe
 from cf_lightning.errors import ConfigError
+from cf_lightning.models.base import TrunkRecipe
 
 if TYPE_CHECKING:
     from cf_lightning.models.trunk import Trunk

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,9 @@ from cf_lightning.data.source import ImageSource
 from cf_lightning.models.base import TrunkRecipe
 from cf_lightning.precision import Precision
 from cf_lightning.stages.base import Stage
+
+if TYPE_CHECKING:
+    from cf_lightning.features import FeatureExtractionModule
 
 
 class Extract(Stage):
@@ -82,7 +85,7 @@ class Extract(Stage):
             (out / "facts.json").write_text(json.dumps(facts))
         trainer.strategy.barrier()
 
-    def _dim(self, module: "FeatureExtractionModule") -> int:  # noqa: F821
+    def _dim(self, module: "FeatureExtractionModule") -> int:
         """D, from one black image."""
         import torch
 

@@ -14,7 +14,14 @@ from cf_lightning.stages.base import Stage
 if TYPE_CHECKING:
     from torch import Tensor
 
-PREFIXES = ("module.", "model.", "backbone.", "encoder_q.", "trunk.", "network.")  # of DDP and other frameworks
+PREFIXES = (
+    "module.",
+    "model.",
+    "backbone.",
+    "encoder_q.",
+    "trunk.",
+    "network.",
+)  # of DDP and other frameworks
 CONTAINERS = ("state_dict", "model", "teacher", "student")  # where checkpoints keep the state dict
 
 Channel = Annotated[float, Field(gt=0, lt=1)]
@@ -80,8 +87,8 @@ class ImportTrunk(Stage):
         except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ConfigError(
-                f"teacher.path={self.path}: not a state dict that can be read without executing it ({reason}); "
-                "save model.state_dict() with torch.save or safetensors"
+                f"teacher.path={self.path}: not a state dict that can be read without executing it "
+                f"({reason}); save model.state_dict() with torch.save or safetensors"
             ) from error
         for name in CONTAINERS:
             if isinstance(content, dict) and isinstance(content.get(name), dict):

@@ -71,7 +71,7 @@ class Train(Stage):
 
         with torch.device("meta"):
             trunk = self.model.build()
-        return 4 * sum(weight.numel() * 4 for weight in trunk.state_dict().values())
+        return 4 * sum(int(weight.numel()) * 4 for weight in trunk.state_dict().values())
 
     def run(self, out: Path, **inputs: Path) -> None:
         """Train, continuing from the last whole epoch of an earlier attempt."""
@@ -134,6 +134,10 @@ class Train(Stage):
             "classes": len(targets.names),
             "images": int(targets.known[train].sum()),
             "without_target": int((~targets.known[train]).sum()),
-            **{name.replace("/", "_"): round(float(metrics[name]), 4) for name in ("train/loss", "val/top1") if name in metrics},
+            **{
+                name.replace("/", "_"): round(float(metrics[name]), 4)
+                for name in ("train/loss", "val/top1")
+                if name in metrics
+            },
         }
         (out / "facts.json").write_text(json.dumps(facts))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,7 @@ class WandbTracker(Tracker):
 
         id_file = out / "wandb_id.txt"
         if not id_file.exists():
-            id_file.write_text(wandb.util.generate_id())
+            id_file.write_text(uuid.uuid4().hex[:8])
         Path(runtime.run_dir).mkdir(parents=True, exist_ok=True)
         run = wandb.init(
             project=self.project,
