@@ -1,0 +1,133 @@
+"""The program as a person starts it: the table, what is cached, sweeps, loggers."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import Cli, scores
+
+SHORT = ("+experiment=demo", "runtime.accelerator=cpu", "pretrain.epochs=1", "clusterfit.epochs=1")
+ONE_ROW = ("target=[species]", "transfer=[knn]", "contestant=[student]")
+COLUMNS = (
+    "experiment,contestant,target,protocol,layer,metric,value,ci_low,ci_high,n_test,k,seed,seconds,"
+    "pretrain_key,extract_key,cluster_key,clusterfit_key,transfer_key,details"
+)
+
+
+def artifacts(folder: Path) -> dict[str, int]:
+    """How many finished artifacts each stage has."""
+    found: dict[str, int] = {}
+    for manifest in folder.glob("*/*/manifest.json"):
+        found[manifest.parent.parent.name] = found.get(manifest.parent.parent.name, 0) + 1
+    return found
+
+
+@pytest.mark.slow
+def test_the_demo_from_nothing_and_again_from_the_store(
+    cli: Cli, command: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    first = cli(*SHORT)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.count(" ran ") == len(re.findall(r"\b(?:ran|cached)\b", first.stdout))
+    assert "student - teacher" in first.stdout
+    with open(tmp_path / "run" / "results.csv", newline="") as file:
+        assert file.readline().strip() == COLUMNS
+    rows = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert {row["contestant"] for row in rows} == {"random", "teacher", "student"}
+    assert {row["target"] for row in rows} == {"species", "scenes"}
+    assert {row["experiment"] for row in rows} == {"demo"}
+    assert all(0 <= row["ci_low"] <= row["value"] <= row["ci_high"] <= 1 for row in rows)
+    assert all(row["pretrain_key"] is None for row in rows if row["contestant"] == "random")
+    assert list((tmp_path / "run" / "logs").glob("pretrain-*/metrics.csv")), "logger=csv is the default"
+
+    line = command(*SHORT, run="again")
+    again = subprocess.run(
+        [line[0], "-X", "importtime", *line[1:]], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert " ran " not in again.stdout
+    imported = {part.split("|")[-1].strip() for part in again.stderr.splitlines()}
+    assert not imported & {"torch", "lightning", "faiss", "torchvision", "wandb"}
+    assert scores(tmp_path / "run") == scores(tmp_path / "again")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_sweep_over_k_shares_what_comes_before_the_clusters(launcher: str, tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "cf_lightning", "-m", *SHORT, *ONE_ROW, "cluster.k=8,16,32"]
+    line += [f"runtime.store={tmp_path / 'store'}", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    if launcher == "joblib":
+        line += ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=800)
+    assert done.returncode == 0, done.stderr
+    counts = artifacts(tmp_path / "store")
+    assert {stage: counts[stage] for stage in ("pretrain", "extract", "cluster", "clusterfit")} == {
+        "pretrain": 1,
+        "extract": 1,
+        "cluster": 3,
+        "clusterfit": 3,
+    }
+    ks = [scores(tmp_path / "sweep" / str(job))[0]["k"] for job in range(3)]
+    assert ks == ["8", "16", "32"]
+    assert not list((tmp_path / "store").rglob("*.partial"))
+
+
+@pytest.mark.slow
+def test_a_job_that_fails_does_not_end_the_sweep(tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "cf_lightning", "-m", *SHORT, *ONE_ROW, "cluster.k=100000,8"]
+    line += [f"runtime.store={tmp_path / 'store'}", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=800)
+    assert done.returncode != 0
+    assert "k=100000" in done.stderr
+    assert scores(tmp_path / "sweep" / "1")[0]["k"] == "8"
+
+
+@pytest.mark.slow
+def test_broken_images_are_left_out_listed_and_counted_or_named(
+    cli: Cli, tmp_path: Path, image_folder: Callable[..., Path]
+) -> None:
+    root = image_folder(per_class=30)
+    (root / "red" / "003.png").write_bytes((root / "red" / "003.png").read_bytes()[:60])
+    Image.fromarray(np.zeros((20, 20), np.uint8)).save(root / "blue" / "gray.png")
+    data = ("data=folder", f"data.root={root}", "pretrain=labels", "pretrain.batch_size=16")
+    small = (*SHORT, *ONE_ROW, *data, "clusterfit.batch_size=16", "cluster.k=4")
+    failed = cli(*small)
+    assert failed.returncode
+    assert re.search(r"red/003.png cannot be decoded .*data\.on_error=skip", failed.stderr), failed.stderr
+    assert "Traceback" not in failed.stderr
+    done = cli(*small, "data.on_error=skip")
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads(next((tmp_path / "store" / "extract").glob("*/manifest.json")).read_text())
+    assert manifest["facts"]["skipped"] == ["red/003.png"]
+    assert re.search(r"extract .*skipped=1\b", done.stdout)
+    labels = np.load(next((tmp_path / "store" / "cluster").glob("*/labels.npy")))
+    assert (labels == -1).sum() == 1
+
+
+@pytest.mark.slow
+def test_wandb_has_one_finished_run_for_each_stage(cli: Cli, tmp_path: Path) -> None:
+    done = cli(*SHORT, *ONE_ROW, "logger=wandb", "cluster.k=8")
+    assert done.returncode == 0, done.stderr
+    folders = list((tmp_path / "run" / "wandb").glob("offline-run-*"))
+    stages = artifacts(tmp_path / "store")
+    assert len(folders) == sum(stages.values()) - stages["index"]
+    for folder in folders:
+        binary = next(folder.glob("*.wandb")).read_bytes()
+        assert b"demo" in binary, "the experiment is the group"
+    plain = cli(*SHORT, *ONE_ROW, "cluster.k=8", run="plain")
+    assert " ran " not in plain.stdout, "a logger is no part of a key"
+
+
+@pytest.mark.slow
+def test_a_row_of_the_table_follows_from_the_contestants_asked_for(cli: Cli, tmp_path: Path) -> None:
+    done = cli(*SHORT, "target=[scenes]", "transfer=[knn]", "contestant=[teacher]", "cluster.k=8")
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "run" / "results.csv", newline="") as file:
+        assert {row["contestant"] for row in csv.DictReader(file)} == {"teacher"}
