@@ -13,6 +13,7 @@ $(VENV)/ready: requirements.lock requirements-uv.lock pyproject.toml
 	$(RUN) -m pip install --quiet --require-hashes -r requirements-uv.lock
 	$(VENV)/bin/uv pip sync --quiet --python $(RUN) --require-hashes requirements.lock
 	$(VENV)/bin/uv pip install --quiet --python $(RUN) --no-deps --no-build-isolation --editable .
+	rm -rf $(VENV)/lib/python*/site-packages/cf_lightning  # hatch copies conf/ there, which would grow stale
 	touch $@
 
 demo: setup  ## the main job on the embedded data: hashtags -> clusters -> student -> table
