@@ -105,8 +105,8 @@ class Plan:
             free = shutil.disk_usage(self.store.root).free
             if needed > free:
                 raise StoreError(
-                    f"runtime.store={self.store.root}: the run needs {needed / 2**30:.1f} GiB and "
-                    f"{free / 2**30:.1f} GiB are free; make room or set runtime.store=FOLDER"
+                    f"runtime.store={self.store.root}: the run needs {needed / 2**20:,.0f} MiB and "
+                    f"{free / 2**20:,.0f} MiB are free; make room or set runtime.store=FOLDER"
                 )
 
     def _check(self, step: Step) -> None:

@@ -155,9 +155,9 @@ def explained(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(root if root.exists() else root.parent).free / 2**30
+            free = shutil.disk_usage(root if root.exists() else root.parent).free / 2**20
             raise StoreError(
-                f"runtime.store={root}: the disk is full ({free:.1f} GiB free); what is done is kept: "
+                f"runtime.store={root}: the disk is full ({free:,.0f} MiB free); what is done is kept: "
                 "make room or move the store, then start the same command again"
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks import Checkpoint, TQDMProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 
 from cf_lightning.precision import Precision, resolve_precision
@@ -61,7 +61,7 @@ def build_trainer(
         max_epochs=max_epochs,
         callbacks=callbacks,
         logger=runtime.logger.lightning() if runtime.logger else False,
-        enable_checkpointing=any("Checkpoint" in type(callback).__name__ for callback in callbacks),
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         enable_progress_bar=show,
         enable_model_summary=False,
         use_distributed_sampler=False,

@@ -1,9 +1,8 @@
 """The training stage: *pretrain* and *clusterfit* are this one with different labels."""
 
 import json
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -46,8 +45,6 @@ class Train(Stage):
     precision: Precision = "auto"
     seed: int = Field(default=0, ge=0)
 
-    CHECKPOINT: ClassVar[str] = "resume"
-
     def check(self, **indexes: Index) -> None:
         """The task finds its labels, and there is at least one whole batch for all devices."""
         data = indexes["data"]
@@ -75,8 +72,7 @@ class Train(Stage):
 
     def run(self, out: Path, **inputs: Path) -> None:
         """Train, continuing from the last whole epoch of an earlier attempt."""
-        from lightning.pytorch.callbacks import ModelCheckpoint
-
+        from cf_lightning.callbacks.epoch_checkpoint import EpochCheckpoint
         from cf_lightning.callbacks.history import History
         from cf_lightning.data.images import ImageDataModule
         from cf_lightning.trainer import build_trainer
@@ -94,19 +90,14 @@ class Train(Stage):
             seed=self.seed,
             workers=self.runtime.num_workers(),
         )
-        # the one checkpoint is replaced atomically after every epoch
-        checkpoint = ModelCheckpoint(
-            out, self.CHECKPOINT, save_on_train_epoch_end=True, enable_version_counter=False
-        )
+        checkpoint = EpochCheckpoint(out)
         trainer = build_trainer(self.runtime, out, self.precision, [History(out), checkpoint], self.epochs)
-        last = out / f"{self.CHECKPOINT}.ckpt"
-        trainer.fit(module, images, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+        trainer.fit(module, images, ckpt_path=checkpoint.found(), weights_only=True)
         if trainer.interrupted or trainer.current_epoch < self.epochs:
             raise KeyboardInterrupt
         if trainer.is_global_zero:
             self._write(out, module, targets, index, trainer.callback_metrics)
-            last.unlink()
-            shutil.rmtree(out / "lightning_logs", ignore_errors=True)
+            checkpoint.remove()
         trainer.strategy.barrier()
 
     def _module(self, num_classes: int) -> "PseudoLabelClassifier":
