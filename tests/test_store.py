@@ -1,11 +1,13 @@
+import errno
 import json
 import os
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from cf_lightning.errors import StoreError
-from cf_lightning.store import BLOCK, Store, checksums
+from cf_lightning.store import BLOCK, Store, checksums, explained
 
 
 @pytest.fixture
@@ -69,3 +71,17 @@ def test_a_store_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     good = Store(str(tmp_path / "good"))
     good.test()
     assert list(good.root.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("I/O error: ... (os error 28)")],
+)
+def test_a_full_disk_says_what_to_do(error: Exception, tmp_path: Path) -> None:
+    with (
+        pytest.raises(StoreError, match=r"runtime.store=.*disk is full .*what is done is kept"),
+        explained(tmp_path),
+    ):
+        raise error
+    with pytest.raises(ZeroDivisionError), explained(tmp_path):
+        _ = 1 / 0

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from cf_lightning.errors import StoreError
 
@@ -153,15 +155,22 @@ def explained(root: Path) -> Iterator[None]:
     """Turn the file system's refusals into a ``StoreError`` that says what to do."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, SafetensorError) as error:
+        code = error.errno if isinstance(error, OSError) else _os_error(error)
+        if code in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(root if root.exists() else root.parent).free / 2**20
             raise StoreError(
                 f"runtime.store={root}: the disk is full ({free:,.0f} MiB free); what is done is kept: "
                 "make room or move the store, then start the same command again"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if code in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise StoreError(
-                f"runtime.store={root}: cannot be written ({error.strerror}); set runtime.store=FOLDER"
+                f"runtime.store={root}: cannot be written ({os.strerror(code)}); set runtime.store=FOLDER"
             ) from error
         raise
+
+
+def _os_error(error: SafetensorError) -> int | None:
+    """The number in ``... (os error 28)``, as safetensors reports the file system's refusals."""
+    number = re.search(r"os error (\d+)", str(error))
+    return int(number.group(1)) if number else None
