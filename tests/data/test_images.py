@@ -1,0 +1,84 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from cf_lightning.data.dataset import ImageDataset
+from cf_lightning.data.folder import FolderImages
+from cf_lightning.data.images import ImageDataModule
+from cf_lightning.data.views import Augmentation, View
+from cf_lightning.errors import DataError
+
+VIEW = View(resize=18, crop=16)
+
+
+@pytest.fixture
+def source(image_folder: Callable[..., Path]) -> FolderImages:
+    return FolderImages(root=str(image_folder(per_class=12)), view=VIEW, holdout=0.2)
+
+
+def brightest_channel(images: torch.Tensor) -> torch.Tensor:
+    return images.float().mean((2, 3)).argmax(1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_label_belongs_to_the_sample_in_every_loader(source: FolderImages, workers: int) -> None:
+    data = ImageDataModule(source, batch_size=4, augmentation=Augmentation(jitter=0.1), workers=workers)
+    channel_of_class = torch.tensor([2, 1, 0])  # blue, green, red
+    seen = {}
+    for name in ("train", "val", "predict"):
+        rows: list[int] = []
+        for images, targets, index in getattr(data, f"{name}_dataloader")():
+            assert images.dtype == torch.uint8
+            assert images.shape[1:] == (3, 16, 16)
+            assert torch.equal(brightest_channel(images), channel_of_class[targets])
+            assert targets.tolist() == data.targets[index].tolist()
+            rows += index.tolist()
+        seen[name] = set(rows)
+    assert seen["predict"] == set(range(36))
+    assert seen["val"] == set(data.index.rows("val").tolist())
+    assert seen["train"] <= set(data.index.rows("train").tolist())
+
+
+def test_augmentation_follows_seed_epoch_and_row_alone(source: FolderImages) -> None:
+    data = ImageDataModule(source)
+
+    def view(epoch: int, row: int, seed: int = 0) -> torch.Tensor:
+        dataset = ImageDataset(source, data.index, data.targets, Augmentation(jitter=0.4), seed)
+        return dataset[(epoch, row)][0]
+
+    before = torch.get_rng_state()
+    first = view(3, 5)
+    assert torch.equal(torch.get_rng_state(), before), "the trainer's own draws are not disturbed"
+    torch.manual_seed(1234)
+    view(3, 6)
+    assert torch.equal(view(3, 5), first)
+    for other in (view(4, 5), view(3, 6), view(3, 5, seed=1)):
+        assert not torch.equal(other, first)
+
+
+def test_an_epoch_is_the_same_with_and_without_loader_processes(source: FolderImages) -> None:
+    epochs = []
+    for workers in (0, 2):
+        data = ImageDataModule(source, batch_size=8, augmentation=Augmentation(), workers=workers, seed=7)
+        loader: DataLoader[object] = data.train_dataloader()
+        loader.sampler.set_epoch(2)  # type: ignore[attr-defined]
+        epochs.append(list(loader))
+    for one, two in zip(*epochs, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_a_broken_image_is_marked_by_its_index_or_ends_the_loop(source: FolderImages) -> None:
+    root = Path(source.root or "")
+    (root / "green" / "004.png").write_bytes(b"not a picture")
+    row = 12 + 4
+    with pytest.raises(DataError, match=r"green/004.png .*data.on_error=skip"):
+        list(ImageDataModule(source).predict_dataloader())
+    skipping = source.model_copy(update={"on_error": "skip"})
+    (images, targets, index), *_ = list(ImageDataModule(skipping, batch_size=36).predict_dataloader())
+    assert index[row] == ~row
+    assert not images[row].any()
+    assert (index >= 0).sum() == 35
+    assert targets[row] == 1
