@@ -23,7 +23,7 @@ from cf_lightning.precision import resolve_precision
 
 PARTS = {"front_door": front_door.rows, "throughput": throughput.rows, "memory": memory.rows}
 PACKAGES = ("torch", "torchvision", "lightning", "faiss-gpu", "faiss-cpu", "numpy", "hydra-core")
-HEADER = ("what", "median (range of rounds)", "target", "met", "sides")
+HEADER = ("what", "median (range of rounds)", "target", "met", "ours against theirs")
 
 
 def main() -> None:
@@ -42,9 +42,10 @@ def main() -> None:
 def report(measured: list[Row], minutes: float) -> str:
     """The table, and where and when it was taken."""
     lines = [HEADER, ("---",) * len(HEADER), *(row.cells() for row in measured)]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    facts = "\n".join(f"- {fact}" for fact in (*machine(), f"measured in {minutes:.1f} minutes"))
-    return f"# Bench\n\nWritten by `make bench`; what each line is: [README.md](README.md).\n\n{table}\n\n{facts}\n"
+    table = [f"| {' | '.join(cells)} |" for cells in lines]
+    facts = [f"- {fact}" for fact in (*machine(), f"measured in {minutes:.1f} minutes")]
+    head = ["# Bench", "", "Written by `make bench`; what each line is: [README.md](README.md).", ""]
+    return "\n".join([*head, *table, "", *facts, ""])
 
 
 def machine() -> list[str]:

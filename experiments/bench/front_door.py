@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from measuring import Row, Side, bounded, in_turn, ratio, seconds
+from measuring import Bound, Row, Side, in_turn, middle, ratio, seconds
 
 
 def rows(folder: Path) -> Iterator[Row]:
@@ -15,17 +15,18 @@ def rows(folder: Path) -> Iterator[Row]:
     import_torch = process("-c", "import torch")
 
     ours, theirs = in_turn(process(*program, "--help"), import_torch)
-    yield ratio("`--help` / `import torch`", ours, theirs, "<=", 0.7, "s")
+    yield ratio("`--help` / `import torch`", ours, theirs, Bound("<=", 0.7), "s")
 
     first = process(*demo)()
     ours, theirs = in_turn(process(*demo, "plan=true"), import_torch)
-    yield ratio("`+experiment=demo plan=true`, all cached / `import torch`", ours, theirs, "<=", 1.0, "s")
+    yield ratio(
+        "`+experiment=demo plan=true`, all cached / `import torch`", ours, theirs, Bound("<=", 1), "s"
+    )
 
     [again] = in_turn(process(*demo), rounds=3)
-    bound = max(0.02 * first, 4)
-    result = f"{median(again):.2f} s ({min(again):.2f} to {max(again):.2f})"
+    bound = Bound("<=", max(0.02 * first, 4), " s")
     sides = f"{median(again) / first:.1%} of the first run's {first:.1f} s"
-    yield bounded("`+experiment=demo` again, all cached", median(again), result, "<=", bound, sides, " s")
+    yield Row("`+experiment=demo` again, all cached", middle(again, " s"), sides, median(again), bound)
 
 
 def process(*arguments: str) -> Side:

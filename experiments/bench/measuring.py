@@ -7,27 +7,38 @@ from statistics import median
 from typing import Literal
 
 Side = Callable[[], float]
-Sign = Literal["<=", ">="]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a figure has to reach."""
+
+    sign: Literal["<=", ">="]
+    value: float
+    unit: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.value:g}{self.unit}"
+
+    def met(self, figure: float) -> bool:
+        return figure <= self.value if self.sign == "<=" else figure >= self.value
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table; ``met`` is ``None`` where nothing was measured."""
+    """A line of the table; without a bound it was not measured."""
 
     what: str
-    result: str
-    target: str
-    met: bool | None
+    result: str = "not measured"
     sides: str = ""
+    figure: float = 0.0
+    bound: Bound | None = None
 
     def cells(self) -> tuple[str, ...]:
-        return (
-            self.what,
-            self.result,
-            self.target,
-            {True: "yes", False: "**no**", None: ""}[self.met],
-            self.sides,
-        )
+        if self.bound is None:
+            return self.what, self.result, "", "", self.sides
+        met = "yes" if self.bound.met(self.figure) else "**no**"
+        return self.what, self.result, str(self.bound), met, self.sides
 
 
 def in_turn(*sides: Side, rounds: int = 5) -> list[list[float]]:
@@ -38,21 +49,16 @@ def in_turn(*sides: Side, rounds: int = 5) -> list[list[float]]:
     return [list(side) for side in zip(*figures, strict=True)]
 
 
-def ratio(what: str, ours: list[float], theirs: list[float], sign: Sign, bound: float, unit: str) -> Row:
+def ratio(what: str, ours: list[float], theirs: list[float], bound: Bound, unit: str) -> Row:
     """Ours over theirs, round by round: the median decides, the range says how noisy the machine was."""
     ratios = [our / their for our, their in zip(ours, theirs, strict=True)]
     sides = f"{median(ours):.3g} against {median(theirs):.3g} {unit}"
-    result = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    return bounded(what, median(ratios), result, sign, bound, sides)
+    return Row(what, middle(ratios), sides, median(ratios), bound)
 
 
-def bounded(
-    what: str, value: float, result: str, sign: Sign, bound: float, sides: str = "", unit: str = ""
-) -> Row:
-    """A value against its bound; ``result`` is how it is written."""
-    return Row(
-        what, result, f"{sign} {bound:g}{unit}", value <= bound if sign == "<=" else value >= bound, sides
-    )
+def middle(figures: list[float], unit: str = "") -> str:
+    """Median and range."""
+    return f"{median(figures):.2f}{unit} ({min(figures):.2f} to {max(figures):.2f})"
 
 
 def seconds(act: Callable[[], object]) -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from images import make_images
-from measuring import Row, bounded
+from measuring import Bound, Row
 
 from cf_lightning.clustering.faiss import FaissKMeans
 from cf_lightning.data.containers import File, sample_table
@@ -27,6 +27,7 @@ from cf_lightning.stages.cluster import Cluster
 from cf_lightning.stages.extract import Extract
 
 MIB = 2**20
+WARM = 128
 IMAGES, SIDE, WIDTH = 1000, 32, 64
 VECTORS, DIM = 60_000, 2048
 
@@ -37,33 +38,30 @@ def rows(folder: Path) -> Iterator[Row]:
 
 
 def extraction(folder: Path) -> Row:
-    grown = []
-    for number in (128, IMAGES, 8 * IMAGES):
+    few, many = IMAGES, 8 * IMAGES
+    for number in (WARM, few, many):
         source = make_images(folder / f"images_{number}", number, file_side=SIDE, side=SIDE)
         (folder / f"extract_{number}").mkdir()
         source.index().write(folder / f"extract_{number}")
-    for number in (IMAGES, 8 * IMAGES):
-        grown.append(growth("extract", folder / "extract_128", folder / f"extract_{number}"))
-    more = (grown[1] - grown[0]) / MIB
-    kept = 7 * IMAGES * 8 * WIDTH * 4 / MIB
-    sides = (
-        f"{grown[1] / MIB:.1f} against {grown[0] / MIB:.1f} MiB; keeping the features would add {kept:.1f}"
+    of_few, of_many = (
+        growth("extract", folder / f"extract_{WARM}", folder / f"extract_{number}") / MIB
+        for number in (few, many)
     )
-    return bounded(
-        f"Extraction of {8 * IMAGES} images: memory beyond that of {IMAGES}",
-        more, f"{more:.1f} MiB", "<=", 4, sides, " MiB",
-    )  # fmt: skip
+    more = of_many - of_few
+    features = (many - few) * 8 * WIDTH * 4 / MIB
+    sides = f"{of_many:.1f} against {of_few:.1f} MiB; the features would add {features:.1f} MiB"
+    what = f"Extraction of {many} images: memory beyond that of {few}"
+    return Row(what, f"{more:.1f} MiB", sides, more, Bound("<=", 4, " MiB"))
 
 
 def clustering(folder: Path) -> Row:
-    for number in (1000, VECTORS):
+    for number in (WARM, VECTORS):
         _write_features(folder / f"cluster_{number}", number)
-    peak = growth("cluster", folder / "cluster_1000", folder / f"cluster_{VECTORS}")
-    matrix = VECTORS * DIM * 4
-    return bounded(
-        f"Clustering of {VECTORS} x {DIM}: peak memory / the float32 matrix",
-        peak / matrix, f"{peak / matrix:.2f}", "<=", 1.2, f"{peak / MIB:.0f} against {matrix / MIB:.0f} MiB",
-    )  # fmt: skip
+    peak = growth("cluster", folder / f"cluster_{WARM}", folder / f"cluster_{VECTORS}") / MIB
+    matrix = VECTORS * DIM * 4 / MIB
+    what = f"Clustering of {VECTORS} x {DIM}: peak memory / the float32 matrix"
+    share = peak / matrix
+    return Row(what, f"{share:.2f}", f"{peak:.0f} against {matrix:.0f} MiB", share, Bound("<=", 1.2))
 
 
 def _write_features(folder: Path, number: int) -> None:

@@ -5,10 +5,10 @@ import numpy as np
 # What people talk about: kinds of things, moods and kinds of places, never a shape, texture or place itself.
 # The words of a topic are synonyms, the first the most common.
 THINGS = {
-    "cat fish": "animal pet cute wildlife zoo",
-    "flower tree": "plant garden bloom botanical",
-    "car boat": "ride drive roadtrip engine",
-    "house castle": "home architecture building oldtown",
+    "cat fish": "animal pet cute",
+    "flower tree": "plant garden bloom",
+    "car boat": "ride drive roadtrip",
+    "house castle": "home architecture building",
 }
 MOODS = {
     "warm": "fire hot summer",
@@ -17,10 +17,10 @@ MOODS = {
     "dark": "moody gothic noir",
 }
 PLACES = {
-    "beach lake": "water swim shore vacation",
-    "forest meadow": "green nature outdoors hiking",
-    "skyline bricks": "city urban street downtown",
-    "mountains dunes": "travel adventure wanderlust landscape",
+    "beach lake": "water swim vacation",
+    "forest meadow": "green nature outdoors",
+    "skyline bricks": "city urban street",
+    "mountains dunes": "travel adventure wanderlust",
 }
 CHATTER = (
     "love tbt instagood photooftheday happy follow picoftheday like4like art me selfie fun friends repost "
@@ -29,7 +29,7 @@ CHATTER = (
     "dailyphoto"
 )
 
-SILENT, SAID, WRONG, CHATTER_RATE = 0.03, 0.75, 0.35, 0.9
+SILENT, SAID, WRONG, CHATTER_RATE = 0.03, 0.9, 0.25, 0.5
 
 
 def hashtags(random: np.random.Generator, shape: str, mood: str, place: str) -> list[str]:

@@ -23,11 +23,11 @@ def draw(random: Random, *, shape: str, texture: str, mood: str, place: str) -> 
     x, y = np.meshgrid(axis, -axis)
     canvas = PLACES[place](random, *_aim(random, x, y))
     _put_thing(random, canvas, x, y, shape, texture, mood)
-    if random.random() < 0.3:
+    if random.random() < 0.2:
         _hide(random, canvas, x, y)
     _expose(random, canvas, x, y)
     pixels = canvas.reshape(SIDE, FINER, SIDE, FINER, 3).mean(axis=(1, 3))
-    pixels += random.normal(0, random.uniform(0, 0.03), pixels.shape)
+    pixels += random.normal(0, random.uniform(0, 0.02), pixels.shape)
     return np.asarray((pixels.clip(0, 1) * 255).round(), dtype=np.uint8)
 
 
@@ -42,12 +42,12 @@ def _put_thing(
     random: Random, canvas: Array, x: Array, y: Array, shape: str, texture: str, mood: str
 ) -> None:
     """Paint the thing onto the canvas: off the centre, turned, mirrored, stretched and bent."""
-    size, stretch = random.uniform(0.6, 0.95), random.uniform(0.9, 1.15)
-    u, v = x - random.uniform(-0.2, 0.2), y - random.uniform(-0.2, 0.2)
-    u, v = turn(u, v, random.normal(0, 0.2))
+    size, stretch = random.uniform(0.75, 0.95), random.uniform(0.9, 1.1)
+    u, v = x - random.uniform(-0.12, 0.12), y - random.uniform(-0.12, 0.12)
+    u, v = turn(u, v, random.normal(0, 0.12))
     marks = TEXTURES[texture](random, u, v)
     u, v = u * random.choice([-1, 1]) / (size * stretch), v * stretch / size
-    body, details = SHAPES[shape](u + 0.06 * np.sin(3 * v + random.uniform(0, 6)), v)
+    body, details = SHAPES[shape](u + 0.04 * np.sin(3 * v + random.uniform(0, 6)), v)
     mark, ground, detail = _paints(random, mood)
     shade = (1 + 0.15 * v).clip(0.8, 1.15)[..., None]
     canvas[body] = (np.where(marks[..., None], mark, ground) * shade)[body]
@@ -77,6 +77,6 @@ def _hide(random: Random, canvas: Array, x: Array, y: Array) -> None:
 def _expose(random: Random, canvas: Array, x: Array, y: Array) -> None:
     """Light from one side, white balance, exposure and haze, in place."""
     across, _ = turn(x, y, random.uniform(0, 2 * np.pi))
-    canvas *= (1 + random.uniform(0, 0.3) * across)[..., None]
-    canvas *= random.uniform(0.82, 1.18, 3) * random.uniform(0.65, 1.15)
+    canvas *= (1 + random.uniform(0, 0.2) * across)[..., None]
+    canvas *= random.uniform(0.9, 1.1, 3) * random.uniform(0.75, 1.15)
     canvas += random.uniform(0, 0.2) * (0.6 - canvas)

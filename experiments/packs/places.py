@@ -7,9 +7,9 @@ from pens import Array, Random, box, colour, disk, layers
 
 
 def _tint(random: Random, hue: float) -> Array:
-    """A colour of about this hue, but of any hue in one in seven photographs: film, filters, fairy tales."""
+    """A colour of about this hue, but of any in one photograph of seven: film, filters, fairy tales."""
     hue = random.random() if random.random() < 0.15 else hue + random.uniform(-0.06, 0.06)
-    return colour(hue, random.uniform(0.15, 0.7), random.uniform(0.35, 0.95))
+    return colour(hue, random.uniform(0.1, 0.4), random.uniform(0.45, 0.9))
 
 
 def _sky(random: Random) -> Array:

@@ -57,17 +57,16 @@ def _castle(u: Array, v: Array) -> tuple[Mask, Mask]:
 
 def _striped(random: Random, u: Array, v: Array) -> Mask:
     across, _ = turn(u, v, random.uniform(0, np.pi))
-    return np.asarray(across / random.uniform(0.2, 0.34) % 1 < 0.5)
+    return np.asarray(across / random.uniform(0.36, 0.48) % 1 < 0.5)
 
 
 def _dotted(random: Random, u: Array, v: Array) -> Mask:
-    column, row = cells(random, u, v, random.uniform(0.26, 0.38))
+    column, row = cells(random, u, v, random.uniform(0.4, 0.5))
     return np.asarray(np.hypot(column % 1 - 0.5, row % 1 - 0.5) < 0.34)
 
 
-def _checked(random: Random, u: Array, v: Array) -> Mask:
-    column, row = cells(random, u, v, random.uniform(0.16, 0.24))
-    return np.asarray((np.floor(column) + np.floor(row)) % 2 == 0)
+def _plain(random: Random, u: Array, v: Array) -> Mask:
+    return np.full(u.shape, random.random() < 0.5)
 
 
 SHAPES: dict[str, Callable[[Array, Array], tuple[Mask, Mask]]] = {
@@ -83,5 +82,5 @@ SHAPES: dict[str, Callable[[Array, Array], tuple[Mask, Mask]]] = {
 TEXTURES: dict[str, Callable[[Random, Array, Array], Mask]] = {
     "striped": _striped,
     "dotted": _dotted,
-    "checked": _checked,
+    "plain": _plain,
 }
