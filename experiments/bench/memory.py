@@ -111,7 +111,7 @@ def run_stage(name: str, folder: Path) -> None:
         root = folder.parent / folder.name.replace("extract", "images")
         source = FolderImages(root=str(root), view=View(resize=SIDE, crop=SIDE), holdout=0.0)
         model = TinyTrunk(width=WIDTH)
-        Extract(data=source, model=model, dtype="float32", batch_size=64, runtime=machine).run(
+        Extract(data=source, model=model, dtype="float32", batch_size=8, runtime=machine).run(
             out, data=folder
         )
     else:
