@@ -90,7 +90,13 @@ def test_a_polite_signal_ends_the_run_soon_and_not_with_success(
     number: signal.Signals, command: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     line = command(*SHORT, "pretrain.epochs=1000", "runtime.accelerator=cpu")
-    process = subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        line,
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell ignores it
+    )
     try:
         deadline = time.monotonic() + 120
         while not list((tmp_path / "store" / "pretrain").glob("*.partial/resume.ckpt")):

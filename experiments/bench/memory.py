@@ -1,33 +1,39 @@
-"""Anonymous memory of a stage's process, watched from outside: extraction, and clustering.
+"""Anonymous memory of a process, watched from outside: extraction, and the clustering stage.
 
-Called with a stage and two folders, this file is that process: it runs the stage on the first folder to
-have everything imported and warm, says so, and runs it on the second.
+Called with the name of one of the two and its folders, this file is that process: it says when everything
+is imported and loaded, and goes on.
 """
 
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from images import make_images
+from lightning.pytorch import Callback
 from measuring import Bound, Row
 
+from cf_lightning.callbacks.row_writer import RowWriter
 from cf_lightning.clustering.faiss import FaissKMeans
 from cf_lightning.data.containers import File, sample_table
 from cf_lightning.data.folder import FolderImages
+from cf_lightning.data.images import ImageDataModule
 from cf_lightning.data.index import Index
 from cf_lightning.data.views import View
+from cf_lightning.features import FeatureExtractionModule
 from cf_lightning.models.tiny import TinyTrunk
 from cf_lightning.rows import describe_rows
 from cf_lightning.runtime import Runtime
 from cf_lightning.stages.cluster import Cluster
-from cf_lightning.stages.extract import Extract
+from cf_lightning.trainer import build_trainer
 
 MIB = 2**20
-WARM = 128
+MACHINE = Runtime(accelerator="cpu", devices=1, progress=False)
 IMAGES, SIDE, WIDTH = 1000, 32, 64
 VECTORS, DIM = 60_000, 2048
 
@@ -38,27 +44,23 @@ def rows(folder: Path) -> Iterator[Row]:
 
 
 def extraction(folder: Path) -> Row:
-    few, many = IMAGES, 8 * IMAGES
-    for number in (WARM, few, many):
-        source = make_images(folder / f"images_{number}", number, file_side=SIDE, side=SIDE)
-        (folder / f"extract_{number}").mkdir()
-        source.index().write(folder / f"extract_{number}")
-    of_few, of_many = (
-        growth("extract", folder / f"extract_{WARM}", folder / f"extract_{number}") / MIB
-        for number in (few, many)
-    )
-    more = of_many - of_few
-    features = (many - few) * 8 * WIDTH * 4 / MIB
-    sides = f"{of_many:.1f} against {of_few:.1f} MiB; the features would add {features:.1f} MiB"
-    what = f"Extraction of {many} images: memory beyond that of {few}"
+    numbers = (IMAGES, 8 * IMAGES)
+    grown = []
+    for number in numbers:
+        make_images(folder / f"images_{number}", number, file_side=SIDE, side=SIDE)
+        grown.append(growth("extract", folder / f"images_{number}") / MIB)
+    more = grown[1] - grown[0]
+    features = (numbers[1] - numbers[0]) * 8 * WIDTH * 4 / MIB
+    sides = f"{grown[1]:.1f} against {grown[0]:.1f} MiB; the features would add {features:.1f} MiB"
+    what = f"Extraction: growth with {numbers[1]} images beyond that with {numbers[0]}"
     return Row(what, f"{more:.1f} MiB", sides, more, Bound("<=", 4, " MiB"))
 
 
 def clustering(folder: Path) -> Row:
-    for number in (WARM, VECTORS):
-        _write_features(folder / f"cluster_{number}", number)
-    peak = growth("cluster", folder / f"cluster_{WARM}", folder / f"cluster_{VECTORS}") / MIB
-    matrix = VECTORS * DIM * 4 / MIB
+    folders = [folder / "few_features", folder / "features"]
+    for place, number in zip(folders, (1000, VECTORS), strict=True):
+        _write_features(place, number)
+    peak, matrix = growth("cluster", *folders) / MIB, VECTORS * DIM * 4 / MIB
     what = f"Clustering of {VECTORS} x {DIM}: peak memory / the float32 matrix"
     share = peak / matrix
     return Row(what, f"{share:.2f}", f"{peak:.0f} against {matrix:.0f} MiB", share, Bound("<=", 1.2))
@@ -80,9 +82,9 @@ def _write_features(folder: Path, number: int) -> None:
     np.save(folder / "skipped.npy", np.empty(0, np.int64))
 
 
-def growth(stage: str, warm: Path, measured: Path) -> int:
-    """Bytes of anonymous memory at the peak of the measured run, beyond what the warm process has."""
-    command = [sys.executable, __file__, stage, str(warm), str(measured)]
+def growth(name: str, *folders: Path) -> int:
+    """Bytes of anonymous memory at the peak, beyond what the process had when it said that it is warm."""
+    command = [sys.executable, __file__, name, *map(str, folders)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         while process.stdout.readline() not in ("warm\n", ""):
@@ -104,22 +106,36 @@ def _anonymous(pid: int) -> int:
     return 0
 
 
-def run_stage(name: str, folder: Path) -> None:
-    out = Path(tempfile.mkdtemp(dir=folder))
-    machine = Runtime(accelerator="cpu", devices=1, progress=False)
-    if name == "extract":
-        root = folder.parent / folder.name.replace("extract", "images")
-        source = FolderImages(root=str(root), view=View(resize=SIDE, crop=SIDE), holdout=0.0)
-        model = TinyTrunk(width=WIDTH)
-        Extract(data=source, model=model, dtype="float32", batch_size=8, runtime=machine).run(
-            out, data=folder
-        )
-    else:
-        stage = Cluster(k=64, engine=FaissKMeans(iterations=5), runtime=machine)
-        stage.run(out, data=folder, features=folder)
+def warm() -> None:
+    print("warm", flush=True)
+
+
+class WarmAfterOneBatch(Callback):
+    def on_predict_batch_end(self, *arguments: Any, **_: Any) -> None:
+        if arguments[4] == 0:  # the number of the batch
+            warm()
+
+
+def extract(root: Path) -> None:
+    out = Path(tempfile.mkdtemp(dir=root.parent))
+    source = FolderImages(root=str(root), view=View(resize=SIDE, crop=SIDE))
+    data = ImageDataModule(source, batch_size=8)
+    module = FeatureExtractionModule(TinyTrunk(width=WIDTH).build(), dtype=torch.float32)
+    writer = RowWriter(out / "features.npy", (len(data.index), 8 * WIDTH), "float32")
+    trainer = build_trainer(MACHINE, out, "auto", [writer, WarmAfterOneBatch()])
+    trainer.predict(module, data, return_predictions=False)
+    writer.finish()
+    describe_rows(out, "features", data.index)
+
+
+def cluster(few: Path, many: Path) -> None:
+    stage = Cluster(k=64, engine=FaissKMeans(iterations=5), runtime=MACHINE)
+    for folder in (few, many):
+        stage.run(Path(tempfile.mkdtemp(dir=folder)), data=folder, features=folder)
+        if folder == few:
+            warm()
 
 
 if __name__ == "__main__":
-    run_stage(sys.argv[1], Path(sys.argv[2]))
-    print("warm", flush=True)
-    run_stage(sys.argv[1], Path(sys.argv[3]))
+    measured: dict[str, Callable[..., None]] = {"extract": extract, "cluster": cluster}
+    measured[sys.argv[1]](*map(Path, sys.argv[2:]))
