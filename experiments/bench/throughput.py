@@ -52,7 +52,7 @@ class Load:
         return torch.autocast(self.device, dtype, enabled=precision != "32-true")
 
 
-LOADS = (Load("cpu", 32, 64, 8), Load("cuda", 256, 256, 40))
+LOADS = (Load("cpu", 32, 64, 20), Load("cuda", 256, 256, 40))
 
 
 def rows(folder: Path) -> Iterator[Row]:

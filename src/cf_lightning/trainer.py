@@ -81,5 +81,6 @@ def _quiet() -> None:
         ".*logger with `Trainer.*",
         ".*epoch parameter in `scheduler.step.*",
         ".*isinstance.treespec.*",
+        ".*You defined a `validation_step` but have no.*",
     ):
         warnings.filterwarnings("ignore", message)

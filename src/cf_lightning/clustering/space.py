@@ -22,7 +22,7 @@ class FeatureSpace:
     features: np.ndarray
     normalize: bool
 
-    CHUNK_BYTES: ClassVar[int] = 64 * 2**20
+    CHUNK_BYTES: ClassVar[int] = 16 * 2**20
 
     def check(self, rows: np.ndarray) -> None:
         """Look at every one of these rows before any work is done on them.
@@ -48,7 +48,7 @@ class FeatureSpace:
             )
 
     def chunks(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        """These rows in order, as (n, D) float32 arrays of at most 64 MB (or one row)."""
+        """These rows in order, as (n, D) float32 arrays of at most 16 MB (or one row)."""
         for _, chunk in self._raw_chunks(rows):
             if self.normalize:
                 chunk /= np.sqrt(_squared_norms(chunk))[:, None]
