@@ -3,6 +3,7 @@
 import copy
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -189,6 +190,7 @@ class Training:
             callbacks: list[Callback] = [clock, History(Path(out))]
             trainer = build_trainer(self.load.runtime, Path(out), "auto", callbacks)
             self.data.trainer = trainer  # the loader pins memory for a GPU
+            warnings.filterwarnings("ignore", ".*no `val_dataloader`.*")
             self.loader = self.data.train_dataloader()
             trainer.fit(self._module(), self.loader)
         return clock.rate(self.number - self.batch)
