@@ -55,7 +55,7 @@ def machine() -> list[str]:
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     versions = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
     return [
-        f"{datetime.date.today()}, {platform.platform()}",
+        f"{datetime.date.today()}, {platform.system()} on {platform.machine()}",
         f"{len(os.sched_getaffinity(0))} cores of {name}, {memory_bytes / 2**30:.0f} GiB of memory",
         f"GPU: {torch.cuda.get_device_name() if torch.cuda.is_available() else 'none'}",
         f"`precision=auto` on the CPU: {resolve_precision('auto', 'cpu')}",
