@@ -22,10 +22,11 @@ class Console:
         """One line."""
         self.out.print(escape(text), style="dim", soft_wrap=True)
 
-    def step(self, step: "Step", store: Path, facts: dict[str, Any]) -> None:
+    def step(self, step: "Step", store: Path) -> None:
         """The line of a finished stage: cached or ran, seconds, where, and what it says of itself."""
         state = "[green]cached[/]" if step.cached else "[bold]ran[/]   "
-        seconds = f"{step.seconds or 0:8.1f} s"
+        seconds = f"{step.seconds:8.1f} s"
+        facts = (step.manifest or {}).get("facts", {})
         told = "  ".join(f"{name}={_short(value)}" for name, value in facts.items())
         place = f"{store.name}/{step.stage}/{step.key[:8]}"
         made = f"{step.stage:15} {state} {seconds}  [dim]{place}[/]"

@@ -107,4 +107,4 @@ def _blank(cfg: Config, chain: dict[str, Step], contestant: str, target: str, st
 def _scored(plan: Plan, blank: Config, step: Step) -> list[Result]:
     """The rows that a finished transfer artifact fills."""
     scores = json.loads((plan.folder(step) / "metrics.json").read_text())
-    return [Result(**blank, seconds=step.seconds or 0.0, **score) for score in scores]
+    return [Result(**blank, seconds=step.seconds, **score) for score in scores]

@@ -30,7 +30,7 @@ class Step:
         inputs: the steps whose artifacts it reads, by the name that ``run`` knows them by.
         index: the listing itself, where the step is an index.
         title: what it is, for people.
-        seconds: what its making took, now or when it was made; ``None`` before.
+        manifest: of the finished artifact; ``None`` as long as there is none.
         cached: it was there already.
     """
 
@@ -40,8 +40,13 @@ class Step:
     inputs: dict[str, "Step"] = field(default_factory=dict)
     index: Index | None = None
     title: str = ""
-    seconds: float | None = None
+    manifest: dict[str, Any] | None = None
     cached: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """What the making of the finished artifact took."""
+        return float(self.manifest["seconds"]) if self.manifest else 0.0
 
     def built(self) -> Stage:
         """The stage object."""
@@ -84,11 +89,14 @@ class Plan:
         for known in self.steps:
             if (known.stage, known.key) == (step.stage, step.key):
                 return known
-        manifest = self.store.manifest(step.stage, step.key)
-        if manifest is not None:
-            step.cached, step.seconds = True, manifest["seconds"]
+        self._look_up(step)
         self.steps.append(step)
         return step
+
+    def _look_up(self, step: Step) -> None:
+        """Find the step's artifact in the store, if it is there."""
+        step.manifest = self.store.manifest(step.stage, step.key)
+        step.cached = step.manifest is not None
 
     def missing(self) -> list[Step]:
         """The steps that have to run."""
@@ -117,9 +125,8 @@ class Plan:
 
     def disk_bytes(self, step: Step) -> int | None:
         """What a step's artifact takes on disk, or will take; ``None`` where it is not known."""
-        manifest = self.store.manifest(step.stage, step.key)
-        if manifest is not None:
-            return sum(int(file["bytes"]) for file in manifest["files"].values())
+        if step.manifest is not None:
+            return sum(int(file["bytes"]) for file in step.manifest["files"].values())
         if step.index is not None:
             return int(step.index.table.nbytes)
         return step.built().disk_bytes(**step.indexes())
@@ -129,8 +136,7 @@ class Plan:
         for step in self.steps:
             if not step.cached:
                 self._make(step, console.note)
-            manifest = self.store.manifest(step.stage, step.key) or {}
-            console.step(step, self.store.root, manifest.get("facts", {}))
+            console.step(step, self.store.root)
 
     def _make(self, step: Step, note: Callable[[str], None]) -> None:
         from cf_lightning.execution import execute
@@ -138,20 +144,16 @@ class Plan:
         for used in step.inputs.values():
             self.store.verify(used.stage, used.key)
         with self.store.lock(step.stage, step.key, note):
-            manifest = self.store.manifest(step.stage, step.key)
-            if manifest is not None:
-                step.cached, step.seconds = True, manifest["seconds"]
+            self._look_up(step)
+            if step.cached:  # another run has made it meanwhile
                 return
             start = time.monotonic()
             with explained(self.store.root):
                 made_by = execute(step, self.store)
-            step.seconds = round(time.monotonic() - start, 2)
+            seconds = round(time.monotonic() - start, 2)
             inputs = {name: used.key for name, used in step.inputs.items()}
-            self.store.publish(
-                step.stage,
-                step.key,
-                {"title": step.title, "seconds": step.seconds, "inputs": inputs, **made_by},
-            )
+            whole = {"title": step.title, "seconds": seconds, "inputs": inputs, **made_by}
+            step.manifest = self.store.publish(step.stage, step.key, whole)
 
     def folder(self, step: Step) -> Path:
         """Where a finished step's artifact lies."""

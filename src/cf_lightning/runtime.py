@@ -57,13 +57,11 @@ class Runtime(Component):
         """Loader processes of one device; 0 loads in the training process itself."""
         if self.workers != "auto":
             return self.workers
-        cores = _cores()
-        return min(16, cores // self.num_devices()) if self.device_kind() == "cuda" else 0
+        return min(16, _cores() // self.num_devices()) if self.device_kind() == "cuda" else 0
 
     def num_threads(self) -> int:
         """Threads of torch in each process: the cores, divided between the processes."""
-        cores = _cores()
-        return max(1, cores // self.num_devices())
+        return max(1, _cores() // self.num_devices())
 
 
 def _cores() -> int:

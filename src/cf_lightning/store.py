@@ -90,8 +90,12 @@ class Store:
         finally:
             held.release()
 
-    def publish(self, stage: str, key: str, manifest: dict[str, Any]) -> None:
-        """Checksum the files, write the manifest, flush everything, and rename the folder in one step."""
+    def publish(self, stage: str, key: str, facts: dict[str, Any]) -> dict[str, Any]:
+        """Checksum the files, write the manifest, flush everything, and rename the folder in one step.
+
+        Returns:
+            The manifest: ``facts`` and the files.
+        """
         partial, final = self.partial(stage, key), self.path(stage, key)
         with explained(self.root):
             files = {
@@ -99,13 +103,14 @@ class Store:
                 for file in sorted(partial.rglob("*"))
                 if file.is_file()
             }
-            text = json.dumps({**manifest, "files": files}, indent=2)
-            (partial / MANIFEST).write_text(text)
+            manifest = {**facts, "files": files}
+            (partial / MANIFEST).write_text(json.dumps(manifest, indent=2))
             for file in partial.rglob("*"):
                 _flush(file)
             _flush(partial)
             os.replace(partial, final)
             _flush(final.parent)
+        return manifest
 
     def verify(self, stage: str, key: str) -> None:
         """Compare every file of a finished artifact with its manifest; once in a process.

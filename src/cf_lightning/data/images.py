@@ -7,7 +7,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from cf_lightning.data.dataset import ImageDataset
-from cf_lightning.data.index import Index
+from cf_lightning.data.index import Index, has_target
 from cf_lightning.data.samplers import BlockSampler, EpochSampler, RankSampler
 from cf_lightning.data.source import ImageSource
 from cf_lightning.data.views import Augmentation
@@ -75,8 +75,7 @@ class ImageDataModule(LightningDataModule):
         return self._loader(ImageDataset(self.source, self.index, self.targets), sampler, self.batch_size)
 
     def _labelled(self, rows: np.ndarray) -> np.ndarray:
-        first = self.targets if self.targets.ndim == 1 else self.targets[:, 0]
-        return np.asarray(rows[first[rows] >= 0])
+        return np.asarray(rows[has_target(self.targets)[rows]])
 
     def _rank_of_world(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

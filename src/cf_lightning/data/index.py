@@ -27,6 +27,12 @@ SCHEMA = pa.schema(
 )
 
 
+def has_target(targets: np.ndarray) -> np.ndarray:
+    """(N,) bool: the rows of (N,) or (N, T) int64 targets that have one; rows are filled up with -1."""
+    first = targets if targets.ndim == 1 else targets[:, 0]
+    return np.asarray(first >= 0)
+
+
 class Index:
     """An immutable table of samples; row i is sample i of features, labels and assignments.
 

@@ -15,3 +15,10 @@ class TrunkRecipe(Component, ABC):
     @abstractmethod
     def build(self) -> "Trunk":
         """The trunk with random weights from torch's global generator."""
+
+    def sized(self) -> "Trunk":
+        """The trunk without weights (device ``meta``), for what a plan has to know of it beforehand."""
+        import torch
+
+        with torch.device("meta"):
+            return self.build()

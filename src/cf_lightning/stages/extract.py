@@ -43,10 +43,7 @@ class Extract(Stage):
         """N rows of the pooled features; another layer's width is known only when it has run."""
         if self.layer is not None:
             return None
-        import torch
-
-        with torch.device("meta"):
-            dim = self.model.build().feature_dim
+        dim = self.model.sized().feature_dim
         return len(indexes["data"]) * dim * (2 if self.dtype == "float16" else 4)
 
     def run(self, out: Path, **inputs: Path) -> None:

@@ -14,14 +14,8 @@ from cf_lightning.stages.base import Stage
 if TYPE_CHECKING:
     from torch import Tensor
 
-PREFIXES = (
-    "module.",
-    "model.",
-    "backbone.",
-    "encoder_q.",
-    "trunk.",
-    "network.",
-)  # of DDP and other frameworks
+# what DDP and other frameworks put in front of a name
+PREFIXES = ("module.", "model.", "backbone.", "encoder_q.", "trunk.", "network.")
 CONTAINERS = ("state_dict", "model", "teacher", "student")  # where checkpoints keep the state dict
 
 Channel = Annotated[float, Field(gt=0, lt=1)]
@@ -99,7 +93,7 @@ class ImportTrunk(Stage):
 
 
 def _stripped(weights: "dict[str, Tensor]") -> "dict[str, Tensor]":
-    """Names without the prefixes that all of them share or that wrappers put in front."""
+    """Names without ``PREFIXES``."""
     result = {}
     for name, tensor in weights.items():
         while prefix := next((p for p in PREFIXES if name.startswith(p)), None):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cf_lightning.config import Component
-from cf_lightning.data.index import Index
+from cf_lightning.data.index import Index, has_target
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,7 @@ class Targets:
     @property
     def known(self) -> np.ndarray:
         """(N,) bool: the rows that have a target."""
-        first = self.values if self.values.ndim == 1 else self.values[:, 0]
-        return np.asarray(first >= 0)
+        return has_target(self.values)
 
 
 class Task(Component, ABC):
