@@ -36,7 +36,7 @@ def execute(step: "Step", store: Store) -> dict[str, Any]:
     inputs = {name: str(store.path(used.stage, used.key)) for name, used in step.inputs.items()}
     with _no_survivors(partial):
         _begin(partial, {"node": step.node, "inputs": inputs, "machine": machine})
-        num_processes = stage.runtime.num_devices() if stage.RANKS == "all" else 1
+        num_processes = stage.runtime.num_devices() if stage.ranks() == "all" else 1
         if stage.runtime.isolate and (num_processes > 1 or kind == "cuda"):
             _torchrun(partial, num_processes, stage.runtime.num_threads())
         elif num_processes > 1:

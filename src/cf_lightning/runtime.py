@@ -1,6 +1,7 @@
 """The machine: what changes how fast a stage runs and where its files lie, never its numbers."""
 
 import os
+import sys
 from typing import Any, Literal
 
 from pydantic import Field
@@ -62,6 +63,10 @@ class Runtime(Component):
     def num_threads(self) -> int:
         """Threads of torch in each process: the cores, divided between the processes."""
         return max(1, _cores() // self.num_devices())
+
+    def shows_progress(self) -> bool:
+        """Whether somebody is looking."""
+        return sys.stdout.isatty() if self.progress == "auto" else self.progress
 
 
 def _cores() -> int:

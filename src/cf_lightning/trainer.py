@@ -1,7 +1,6 @@
 """The one place where a ``lightning.Trainer`` is made from ``runtime``."""
 
 import logging
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,7 @@ def build_trainer(
     kind, devices = runtime.device_kind(), runtime.num_devices()
     torch.set_num_threads(runtime.num_threads())
     backend = "nccl" if kind == "cuda" else "gloo"
-    show = runtime.progress if runtime.progress != "auto" else sys.stdout.isatty()
+    show = runtime.shows_progress()
     if show:
         callbacks = [*callbacks, StageProgressBar(out.parent.name)]
     return Trainer(

@@ -1,13 +1,14 @@
-"""What every k-means engine is: it finds centroids and says which of them is nearest."""
+"""What every k-means engine is: it finds the centroids of rows."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
+from cf_lightning.clustering.rows import Rows
 from cf_lightning.config import Component
 
 Device = Literal["cpu", "cuda"]
@@ -27,41 +28,69 @@ class Clustering:
     inertia: list[float]
 
 
+class Watch:
+    """What a fit tells whoever is looking; this one is silent."""
+
+    def note(self, line: str) -> None:
+        """A line for people, before the fit starts."""
+
+    def iteration(self, number: int, inertia: float) -> None:
+        """An iteration is finished; numbers start at 1."""
+
+
+SILENT = Watch()
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a fit is given beside its rows; nothing of it is a setting of the engine.
+
+    Attributes:
+        device: where to compute.
+        start: (K, D) float32 first centroids in place of the engine's own.
+        folder: where an engine may keep what it needs to continue after a kill.
+        watch: who is told of the progress, in every process.
+    """
+
+    device: Device = "cpu"
+    start: np.ndarray | None = None
+    folder: Path | None = None
+    watch: Watch = SILENT
+
+
 class KMeans(Component, ABC):
     """The contract of the engines; which rows they see, and in which space, is the ``Clusterer``'s business.
 
     Attributes:
         iterations: of Lloyd's algorithm; 50 as VISSL's ClusterFit.
-        restarts: fits from other first centroids; the one with the least inertia is kept.
         spherical: cosine k-means: rows and centroids have L2 norm 1.
+        RANKS: ``all`` fits with every process of the group, ``one`` in a single one.
     """
 
+    RANKS: ClassVar[Literal["all", "one"]] = "one"
+
     iterations: int = Field(default=50, ge=1)
-    restarts: int = Field(default=1, ge=1)
     spherical: bool = False
 
     @abstractmethod
-    def fit(self, rows: np.ndarray, k: int, seed: int, device: Device) -> Clustering:
+    def fit(self, rows: Rows, k: int, seed: int, job: Fit) -> Clustering:
         """Find ``k`` centroids of all rows, never of a subsample.
 
         Args:
-            rows: (n, D) float32, C-contiguous, finite, n >= k; of norm 1 if ``spherical``.
+            rows: n >= k finite rows; of norm 1 if ``spherical``.
             k: number of centroids.
-            seed: of the first centroids.
-            device: where to compute; called in one process only.
+            seed: of whatever is drawn.
+            job: device, first centroids, folder, who is told.
         """
 
     @abstractmethod
-    def assign(
-        self, chunks: Iterable[np.ndarray], centroids: np.ndarray, device: Device
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The nearest centroid of each row, chunk by chunk.
+    def memory_bytes(self, num_rows: int, dim: int, k: int) -> int:
+        """What a fit keeps in memory at once, the file's own pages left out."""
 
-        Args:
-            chunks: of (n, D) float32 rows, as in ``fit``.
-            centroids: (K, D) float32.
-            device: where to compute.
+    def num_reports(self) -> int:
+        """How many iterations a fit reports at most."""
+        return self.iterations
 
-        Yields:
-            (n,) int64 labels and (n,) float32 squared distances.
-        """
+    def num_products(self, num_rows: int, k: int) -> int:
+        """How many products of a row with a centroid a fit takes at most."""
+        return num_rows * k * self.iterations

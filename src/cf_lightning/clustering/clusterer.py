@@ -1,14 +1,14 @@
-"""k-means on a feature file: which rows it is fitted on, in which space, and the label of every row."""
+"""k-means on a feature file: which rows it is fitted on, and the label of every row."""
 
 import logging
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
 from cf_lightning.clustering.assignment import Assignment
-from cf_lightning.clustering.base import Device, KMeans
+from cf_lightning.clustering.base import Fit, KMeans
+from cf_lightning.clustering.estimate import estimate
+from cf_lightning.clustering.rows import Rows
 from cf_lightning.clustering.space import FeatureSpace
 from cf_lightning.config import Component
 from cf_lightning.errors import ConfigError
@@ -22,62 +22,72 @@ class Clusterer(Component):
     Attributes:
         k: number of clusters.
         engine: the k-means.
-        normalize: ``l2`` divides each row by its norm first, as VISSL does; spherical k-means needs it.
+        space: how the features are prepared.
         max_points_per_centroid: fit on at most k times as many rows, drawn at random; ``null`` fits on all.
         seed: of the first centroids and of that draw.
     """
 
     k: int = Field(ge=1)
     engine: KMeans
-    normalize: Literal["none", "l2"] = "l2"
+    space: FeatureSpace = FeatureSpace()
     max_points_per_centroid: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
 
-    @field_validator("normalize")
+    @field_validator("space")
     @classmethod
-    def _fits_the_engine(cls, value: str, info: ValidationInfo) -> str:
+    def _fits_the_engine(cls, space: FeatureSpace, info: ValidationInfo) -> FeatureSpace:
         engine = info.data.get("engine")
-        if engine and engine.spherical and value == "none":
-            raise ValueError("engine.spherical=true clusters directions, it needs l2")
-        return value
+        if engine and engine.spherical and space.normalize == "none":
+            raise ValueError("engine.spherical=true clusters directions, it needs space.normalize=l2")
+        return space
 
     def cluster(
-        self, features: np.ndarray, fit_rows: np.ndarray, skipped: np.ndarray, device: Device
+        self, features: np.ndarray, fit_rows: np.ndarray, skipped: np.ndarray, job: Fit
     ) -> Assignment:
         """Fit on some rows and assign every row.
 
-        The rows to fit on are held in memory once, as float32; everything else streams.
+        With an engine of RANKS ``all`` every process of the group calls this.
 
         Args:
-            features: (N, D) float16 or float32, usually a memmap.
+            features: (N, D) float32 in the space, usually a memmap.
             fit_rows: (n,) int64 rows to fit on; those that were skipped are left out.
             skipped: (m,) int64 rows that hold no features; they get label -1.
-            device: where the engine computes.
+            job: device, first centroids, folder, who is told.
 
         Raises:
-            ConfigError: more clusters than rows to fit on, or those rows do not fit into memory.
-            DataError: NaN, Inf, or zeros that cannot be normalised, in any row.
+            ConfigError: more clusters than rows, or than different rows, to fit on; too little memory.
         """
         is_present = np.ones(len(features), dtype=bool)
         is_present[skipped] = False
         available = np.unique(fit_rows[is_present[fit_rows]])
         if self.k > len(available):
             raise ConfigError(f"k={self.k}: there are {len(available)} rows to fit on; choose k up to that")
-        space = FeatureSpace(features, self.normalize == "l2")
-        present = np.flatnonzero(is_present)
-        space.check(present)
-        used = self._draw(available)
-        self._check_memory(space, len(used))
-        fitted = self.engine.fit(space.load(used), self.k, self.seed, device)
+        rows = Rows(features, self._draw(available))
+        self._check_distinct(rows)
+        job.watch.note(estimate(self.engine, rows, self.k, job.device))
+        fitted = self.engine.fit(rows, self.k, self.seed, job)
+        labels, distances = self._assign(features, np.flatnonzero(is_present), fitted.centroids, job)
+        return Assignment(fitted.centroids, labels, distances, fitted.inertia, available, rows.numbers)
 
-        labels = np.full(len(features), -1, dtype=np.int64)
-        distances = np.full(len(features), np.nan, dtype=np.float32)
-        start = 0
-        for nearest, squared in self.engine.assign(space.chunks(present), fitted.centroids, device):
-            rows = present[start : start + len(nearest)]
-            labels[rows], distances[rows] = nearest, squared
-            start += len(nearest)
-        return Assignment(fitted.centroids, labels, distances, fitted.inertia, available, used)
+    def _assign(
+        self, features: np.ndarray, present: np.ndarray, centroids: np.ndarray, job: Fit
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) int64 and (N,) float32: nearest centroid of every row and squared distance to it."""
+        from cf_lightning.clustering.group import ALONE, Group
+        from cf_lightning.clustering.nearest import NearestCentroid, squared_distances
+
+        group = Group.current() if self.engine.RANKS == "all" else ALONE
+        rows = Rows(features, present)
+        nearest = NearestCentroid(centroids, centroids.mean(axis=0), job.device)
+        labels, distances = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.float32)
+        for start, block in rows.blocks(*group.share(len(rows)), job.device):
+            found, _ = nearest(block)
+            labels[start : start + len(block)] = found
+            distances[start : start + len(block)] = squared_distances(block, centroids[found])
+        group.sum(labels, distances)
+        everywhere = np.full(len(features), -1, np.int64), np.full(len(features), np.nan, np.float32)
+        everywhere[0][present], everywhere[1][present] = labels, distances
+        return everywhere
 
     def _draw(self, available: np.ndarray) -> np.ndarray:
         """The rows to fit on, ascending: all, or a random subsample that is announced."""
@@ -91,24 +101,11 @@ class Clusterer(Component):
         drawn = np.random.default_rng(self.seed).choice(available, limit, replace=False, shuffle=False)
         return np.sort(drawn)
 
-    def _check_memory(self, space: FeatureSpace, num_rows: int) -> None:
-        needed, free = space.num_bytes(num_rows), _free_memory()
-        if free is not None and needed > free:
-            most = free // space.num_bytes(self.k)
-            hint = f"set max_points_per_centroid={most} or less" if most else "choose a smaller k"
-            raise ConfigError(
-                f"k={self.k}: {num_rows} rows to fit on need {needed / 1e9:.1f} GB of memory as float32, "
-                f"and {free / 1e9:.1f} GB are free; {hint}"
-            )
-
-
-def _free_memory() -> int | None:
-    """Bytes that the machine has free and the container allows; ``None`` where that is unknown."""
-    meminfo, limit = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
-    if not meminfo.exists():
-        return None
-    lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
-    free = int(lines["MemAvailable"].split()[0]) * 1024
-    if limit.exists() and (text := limit.read_text().strip()).isdigit():
-        free = min(free, int(text))
-    return free
+    def _check_distinct(self, rows: Rows) -> None:
+        """More clusters than different rows cannot be; looks at no more rows than it takes to know."""
+        seen: set[int] = set()
+        for _, block in rows.blocks():
+            seen.update(hash(row.tobytes()) for row in block)
+            if len(seen) >= self.k:
+                return
+        raise ConfigError(f"k={self.k}: only {len(seen)} of the {len(rows)} rows differ; choose k up to that")

@@ -1,12 +1,14 @@
 """k-means by faiss, the library of VISSL's ClusterFit."""
 
 import logging
-from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
-from cf_lightning.clustering.base import Clustering, Device, KMeans
+from cf_lightning.clustering.base import Clustering, Device, Fit, KMeans
+from cf_lightning.clustering.rows import Rows
+from cf_lightning.errors import ConfigError
 from cf_lightning.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -20,20 +22,26 @@ class FaissKMeans(KMeans):
     promised. faiss adds the inertia up in float32: of tens of millions of rows it is a rough figure.
 
     torch and faiss may be imported in either order in their current wheels.
+
+    Attributes:
+        init: first centroids: ``random`` rows, ``kmeans++`` or its approximation by Markov chains,
+            ``afk-mc2``; the latter two need faiss 1.15.
+        restarts: fits from other first centroids; the one with the least inertia is kept.
     """
 
     VERSION: ClassVar[int] = 1
 
-    def fit(self, rows: np.ndarray, k: int, seed: int, device: Device) -> Clustering:
-        """See ``KMeans.fit``; faiss neither copies nor subsamples the rows."""
+    init: Literal["random", "kmeans++", "afk-mc2"] = "random"
+    restarts: int = Field(default=1, ge=1)
+
+    def fit(self, rows: Rows, k: int, seed: int, job: Fit) -> Clustering:
+        """See ``KMeans.fit``; faiss neither copies nor subsamples the rows, and reports when it is done."""
         import faiss
 
         _use_all_cores()
-        # since 1.15 faiss stops when its float32 sum of distances stands still, as it does beyond 2**24
-        stops_early = hasattr(faiss.ClusteringParameters, "early_stop_threshold")
-        never_stop = {"early_stop_threshold": -1.0} if stops_early else {}
+        points = rows.load()
         kmeans = faiss.Kmeans(
-            rows.shape[1],
+            rows.dim,
             k,
             niter=self.iterations,
             nredo=self.restarts,
@@ -41,34 +49,43 @@ class FaissKMeans(KMeans):
             spherical=self.spherical,
             max_points_per_centroid=-(-len(rows) // k),  # faiss's 256 would subsample without a word
             min_points_per_centroid=1,
-            gpu=_num_gpus(device),
+            gpu=_num_gpus(job.device),
             verbose=False,
-            **never_stop,
+            **self._new_parameters(),
         )
-        kmeans.train(rows)
+        kmeans.train(points, init_centroids=job.start)
         objective = np.asarray(kmeans.obj)[-self.iterations :]  # earlier ones: restarts before the best
         if len(rows) == k:
             objective = np.zeros(1)  # faiss makes every row a centroid and iterates no more
         elif self.spherical:
             objective = np.maximum(2 * (len(rows) - objective), 0)  # faiss sums cosines
+        for iteration, inertia in enumerate(objective.tolist(), start=1):
+            job.watch.iteration(iteration, inertia)
         return Clustering(np.array(kmeans.centroids), objective.tolist())
 
-    def assign(
-        self, chunks: Iterable[np.ndarray], centroids: np.ndarray, device: Device
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """See ``KMeans.assign``; exact search, one chunk in memory at a time."""
+    def _new_parameters(self) -> dict[str, Any]:
+        """Those that older versions of faiss do not have."""
         import faiss
 
-        _use_all_cores()
-        flat = faiss.IndexFlatIP if self.spherical else faiss.IndexFlatL2
-        index: Any = flat(centroids.shape[1])
-        if gpus := _num_gpus(device):
-            index = faiss.index_cpu_to_all_gpus(index, ngpu=gpus)
-        index.add(centroids)
-        for chunk in chunks:
-            scores, labels = index.search(chunk, 1)
-            squared = 2 - 2 * scores[:, 0] if self.spherical else scores[:, 0]
-            yield labels[:, 0], np.maximum(squared, 0)  # rounding can go below zero
+        if not hasattr(faiss.ClusteringParameters, "init_method"):
+            if self.init != "random":
+                found = faiss.__version__
+                raise ConfigError(f"cluster.engine.init={self.init} needs faiss 1.15, this is {found}")
+            return {}
+        names = {"random": "RANDOM", "kmeans++": "KMEANS_PLUS_PLUS", "afk-mc2": "AFK_MC2"}
+        return {
+            "init_method": getattr(faiss, f"ClusteringInitMethod_{names[self.init]}"),
+            # faiss would stop when its float32 sum of distances stands still, as it does beyond 2**24
+            "early_stop_threshold": -1.0,
+        }
+
+    def memory_bytes(self, num_rows: int, dim: int, k: int) -> int:
+        """The rows in one piece, as faiss wants them, and centroids twice."""
+        return 4 * dim * (num_rows + 2 * k)
+
+    def num_products(self, num_rows: int, k: int) -> int:
+        """Once for each restart."""
+        return super().num_products(num_rows, k) * self.restarts
 
 
 def _use_all_cores() -> None:

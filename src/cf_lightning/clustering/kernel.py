@@ -228,7 +228,15 @@ def _aligned(length: int) -> np.ndarray:
 
 def _in_parallel(work: Callable[[int, int], None], length: int, step: int, num_threads: int) -> None:
     """Call ``work(start, stop)`` for slices of ``range(length)``; the compiled code runs without the GIL."""
-    with ThreadPoolExecutor(num_threads) as pool:
-        calls = [pool.submit(work, start, min(start + step, length)) for start in range(0, length, step)]
-    for call in calls:
+    slices = [(start, min(start + step, length)) for start in range(0, length, step)]
+    if num_threads == 1 or len(slices) == 1:
+        for part in slices:
+            work(*part)
+        return
+    for call in [_pool(num_threads).submit(work, *part) for part in slices]:
         call.result()
+
+
+@functools.cache
+def _pool(num_threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(num_threads)

@@ -14,7 +14,7 @@ class Stage(Component, ABC):
 
     Attributes:
         runtime: the machine; no part of the artifact's key.
-        RANKS: ``all`` runs the stage once on every device, ``one`` in a single process.
+        RANKS: what ``ranks`` says unless a stage knows better.
     """
 
     runtime: Runtime = Runtime()
@@ -34,10 +34,14 @@ class Stage(Component, ABC):
         """What the artifact will need on disk, ``None`` where that is not known beforehand."""
         return None
 
+    def ranks(self) -> Literal["all", "one"]:
+        """``all`` runs the stage once on every device, ``one`` in a single process."""
+        return self.RANKS
+
     @abstractmethod
     def run(self, out: Path, **inputs: Path) -> None:
         """Read the input folders and write the artifact's files into ``out``.
 
         ``out`` may hold what an earlier attempt with the same key left behind: continue from it.
-        A stage with RANKS ``all`` is called once in each process of the group.
+        With ranks ``all`` it is called once in each process of the group.
         """

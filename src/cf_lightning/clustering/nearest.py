@@ -1,0 +1,178 @@
+"""The exact nearest centroid: fast arithmetic proposes, float64 decides where that is uncertain."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cf_lightning.clustering.base import Device
+from cf_lightning.clustering.kernel import Kernel, kernels
+
+EXACT_CELLS = 2**22  # float64 scores held at once: 32 MB
+CENTRING = 2**-22  # taking the centre away in float32, relative to the square of |x| + |c|
+TIE = 1e-13  # relative to the scores: what float64 cannot tell apart; the lower id is nearer then
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The two best scores of each row in fast arithmetic.
+
+    The score of row x and centroid c, both less a common centre, is x.c - |c|^2 / 2; larger is nearer.
+
+    Attributes:
+        labels: (b,) int64, the centroid of the best score.
+        best: (b,) float32.
+        second: (b,) float32, of any other centroid; -inf where there is none.
+        error: (b,) float32, a bound on the difference of any score to its exact value.
+    """
+
+    labels: np.ndarray
+    best: np.ndarray
+    second: np.ndarray
+    error: np.ndarray
+
+    def uncertain(self) -> np.ndarray:
+        """(u,) int64: the rows whose label the error could have changed."""
+        return np.flatnonzero(~(self.best - self.second > 2 * self.error))
+
+
+class NearestCentroid:
+    """Finds the nearest of K centroids for block after block of rows.
+
+    Every row gets the label that an evaluation in float64 gives, with ties to the lowest id. So labels
+    depend neither on the device nor on the number of threads or processes nor on the size of blocks.
+
+    The fastest arithmetic scores all rows, with a bound on the error of each (bfloat16 where the processor
+    or the GPU has it). Rows whose two best scores are closer than the bound allows go on to the next more
+    precise one, and at last to float64.
+
+    Args:
+        centroids: (K, D) float32.
+        centre: (D,) float32, about the mean of the rows: the nearer, the smaller the errors.
+        device: where to compute.
+    """
+
+    def __init__(self, centroids: np.ndarray, centre: np.ndarray, device: Device = "cpu") -> None:
+        self._centre = torch.from_numpy(centre).to(device).double()
+        self._exact = torch.from_numpy(centroids).to(device).double() - self._centre
+        self._half = self._exact.square().sum(1) / 2
+        self._largest = (2 * self._half.max()).sqrt()
+        self._ladder = _ladder(centroids, centre, device)
+
+    def propose(self, block: np.ndarray) -> Scores:
+        """What the fastest arithmetic says of (b, D) float32 rows."""
+        return self._ladder[0](block)
+
+    def __call__(self, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(b,) int64 labels of (b, D) float32 rows, and a (b,) float32 lower bound on the score of each."""
+        found = self._ladder[0](block)
+        labels, floor = found.labels, found.best - found.error
+        open_ = found.uncertain()
+        for score in self._ladder[1:]:
+            if len(open_):
+                found = score(block[open_])
+                labels[open_], floor[open_] = found.labels, found.best - found.error
+                open_ = open_[found.uncertain()]
+        labels[open_] = self._decide(block[open_])
+        return labels, floor
+
+    def several(self, block: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The nearest centroids of each row, in float64 throughout.
+
+        Args:
+            block: (b, D) float32.
+            count: l, at most K.
+
+        Returns:
+            (b, l) int64 ids and (b, l) float32 squared distances, nearest first.
+        """
+        ids, distances = np.empty((len(block), count), np.int64), np.empty((len(block), count), np.float32)
+        for part, rows, scores in self._exact_scores(block):
+            found = scores.topk(count)
+            squares = rows.square().sum(1, keepdim=True) - 2 * found.values
+            ids[part], distances[part] = found.indices.cpu().numpy(), squares.clamp(min=0).cpu().numpy()
+        return ids, distances
+
+    def _decide(self, block: np.ndarray) -> np.ndarray:
+        """(b,) int64 labels from float64 scores."""
+        labels = np.empty(len(block), np.int64)
+        for part, rows, scores in self._exact_scores(block):
+            scale = (rows.norm(dim=1, keepdim=True) + self._largest) ** 2
+            near = scores >= scores.amax(1, keepdim=True) - TIE * scale
+            labels[part] = near.byte().argmax(1).cpu().numpy()
+        return labels
+
+    def _exact_scores(self, block: np.ndarray) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Which rows, the rows less the centre, and their scores, in float64."""
+        step = max(1, EXACT_CELLS // len(self._exact))
+        for start in range(0, len(block), step):
+            part = slice(start, start + step)
+            rows = torch.from_numpy(block[part]).to(self._centre) - self._centre
+            yield part, rows, torch.addmm(-self._half, rows, self._exact.T)
+
+
+def squared_distances(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """(n,) float32 between the n rows of either (n, D) float32 array."""
+    difference = rows - centroids
+    return np.asarray(np.einsum("nd,nd->n", difference, difference))
+
+
+Score = Callable[[np.ndarray], Scores]
+
+
+def _ladder(centroids: np.ndarray, centre: np.ndarray, device: Device) -> list[Score]:
+    """What this machine computes scores with, from the fastest to the most precise."""
+    if device == "cuda":
+        return [_by_triton(centroids, centre)]
+    if compiled := kernels():
+        return [_by_kernel(kernel, centroids, centre) for kernel in compiled]
+    return [_by_torch(centroids, centre)]
+
+
+def _by_kernel(kernel: Kernel, centroids: np.ndarray, centre: np.ndarray) -> Score:
+    packed = kernel.pack(centroids, centre)
+
+    def score(rows: np.ndarray) -> Scores:
+        labels, best, second, error = kernel.nearest_two(rows, packed, torch.get_num_threads())
+        return Scores(labels.astype(np.int64), best, second, error)
+
+    return score
+
+
+def _by_triton(centroids: np.ndarray, centre: np.ndarray) -> Score:
+    """Bfloat16 on a GPU."""
+    from cf_lightning.clustering import triton_kernel
+
+    centre_there = torch.from_numpy(centre).cuda()
+    moved = (torch.from_numpy(centroids).cuda().double() - centre_there).float()
+    rounded, half = moved.bfloat16(), moved.double().square().sum(1).float() / 2
+    largest = (2 * half.max()).sqrt()
+
+    def score(rows: np.ndarray) -> Scores:
+        centred = torch.from_numpy(rows).cuda() - centre_there
+        cut = centred.bfloat16()
+        labels, best, second = triton_kernel.nearest_two(cut, rounded, half)
+        error = triton_kernel.error_bound(centred, cut, moved, rounded)
+        error += CENTRING * (centred.norm(dim=1) + largest) ** 2
+        return Scores(*(array.cpu().numpy() for array in (labels.long(), best, second, error)))
+
+    return score
+
+
+def _by_torch(centroids: np.ndarray, centre: np.ndarray) -> Score:
+    """Float32; products of D numbers are off by at most D + 2 roundings, whatever their order."""
+    moved = (torch.from_numpy(centroids).double() - torch.from_numpy(centre)).float()
+    half = moved.double().square().sum(1) / 2
+    largest = (2 * half.max()).sqrt()
+
+    def score(rows: np.ndarray) -> Scores:
+        centred = torch.from_numpy(rows - centre)
+        scores = torch.addmm(-half.float(), centred, moved.T)
+        best, labels = scores.max(1)
+        second = scores.scatter_(1, labels[:, None], -torch.inf).amax(1)
+        error = (CENTRING + (centred.shape[1] + 2) * 2**-24) * (centred.norm(dim=1) + largest) ** 2
+        return Scores(labels.numpy(), best.numpy(), second.numpy(), error.float().numpy())
+
+    return score

@@ -1,0 +1,67 @@
+"""What a person and the loggers see of a running k-means."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from cf_lightning.clustering.base import Watch
+from cf_lightning.runtime import Runtime
+
+
+class LiveWatch(Watch):
+    """A progress bar and a curve.
+
+    Args:
+        iterations: at most.
+        loggers: Lightning's.
+        show: the progress bar, and the line before it.
+        metric: the curve's name.
+        first_step: the logged step before the first iteration.
+    """
+
+    def __init__(
+        self,
+        iterations: int,
+        loggers: Sequence[Any],
+        show: bool,
+        metric: str = "kmeans/inertia",
+        first_step: int = 0,
+    ) -> None:
+        from tqdm.auto import tqdm
+
+        self._loggers, self._show, self._metric, self._first_step = loggers, show, metric, first_step
+        self._bar = tqdm(total=iterations, desc="cluster", disable=not show, file=sys.stdout)
+
+    def note(self, line: str) -> None:
+        """Print it above the bar."""
+        if self._show:
+            self._bar.write(line)
+
+    def iteration(self, number: int, inertia: float) -> None:
+        """Move the bar on and log the inertia."""
+        self._bar.update()
+        self._bar.set_postfix(inertia=f"{inertia:.6g}")
+        for logger in self._loggers:
+            logger.log_metrics({self._metric: inertia}, step=self._first_step + number)
+
+    def close(self) -> None:
+        """End the bar's line and write what the loggers have buffered."""
+        self._bar.close()
+        for logger in self._loggers:
+            logger.save()
+
+
+@contextmanager
+def watched(runtime: Runtime, iterations: int) -> Iterator[Watch]:
+    """A watch for a stage; it is silent on all ranks but the first."""
+    if os.environ.get("RANK", "0") != "0":
+        yield Watch()
+        return
+    logger = runtime.logger.lightning() if runtime.logger else None
+    watch = LiveWatch(iterations, [logger] if logger else [], runtime.shows_progress())
+    try:
+        yield watch
+    finally:
+        watch.close()
