@@ -34,3 +34,15 @@ class Tracker(Component, ABC):
     @abstractmethod
     def lightning(self) -> "Logger | bool":
         """The logger for this stage's ``lightning.Trainer``; False outside ``run``, as on other ranks."""
+
+    def show(
+        self, numbers: dict[str, Any], tables: dict[str, list[dict[str, Any]]], pictures: dict[str, Path]
+    ) -> None:
+        """Show a finished stage's findings; a logger that has no place for them leaves it at that.
+
+        Args:
+            numbers: by name, nested as they are.
+            tables: by name, each a list of rows with the same columns; a cell may be a Pillow image.
+            pictures: image files by name.
+        """
+        return

@@ -76,6 +76,26 @@ class WandbTracker(Tracker):
 
         return WandbLogger(experiment=self._runs[-1])
 
+    def show(
+        self, numbers: dict[str, Any], tables: dict[str, list[dict[str, Any]]], pictures: dict[str, Path]
+    ) -> None:
+        """Numbers go to the summary, tables to ``wandb.Table``, pictures to ``wandb.Image``."""
+        if not self._runs:
+            return
+        import wandb
+        from PIL import Image
+
+        def cell(value: Any) -> Any:
+            return wandb.Image(value) if isinstance(value, Image.Image) else value
+
+        run = self._runs[-1]
+        run.summary.update(numbers)
+        shown: dict[str, Any] = {name: wandb.Image(str(file)) for name, file in pictures.items()}
+        for name, rows in tables.items():
+            data = [[cell(value) for value in row.values()] for row in rows]
+            shown[name] = wandb.Table(columns=list(rows[0]), data=data)
+        run.log(shown)
+
     def _mode(self) -> Literal["online", "offline"]:
         if self.mode != "auto":
             return self.mode
