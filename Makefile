@@ -1,10 +1,10 @@
-.PHONY: help setup demo test lint bench lock wheel clean
+.PHONY: help setup demo test lint bench bench-kmeans lock wheel clean
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
 help:  ## what there is
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/: .*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/: .*## /\t/' | expand -t 14
 
 setup: $(VENV)/ready  ## make .venv from the hashed lock file
 
@@ -29,6 +29,9 @@ lint: setup  ## ruff and mypy
 
 bench: setup  ## speed as ratios of two sides measured in turn
 	$(RUN) experiments/bench/bench.py
+
+bench-kmeans: setup  ## our k-means against faiss; OPTIONS="--pack images.zip" adds real features
+	$(RUN) experiments/kmeans_bench/kmeans_bench.py $(OPTIONS)
 
 lock: setup  ## resolve the dependencies anew
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
