@@ -91,12 +91,13 @@ def scores(folder: Path) -> list[dict[str, str]]:
 
 @pytest.fixture
 def compose(tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """The resolved configuration that the command line would have, with a store of the test's own."""
+    """The resolved configuration that the command line would have, with places of the test's own."""
 
     def make(*overrides: str) -> dict[str, Any]:
         register_resolvers()
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            cfg = hydra_compose("config", [*overrides, f"runtime.store={tmp_path / 'store'}"])
+            places = [f"runtime.store={tmp_path / 'store'}", f"runtime.run_dir={tmp_path / 'run'}"]
+            cfg = hydra_compose("config", [*overrides, *places])
         node = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         assert isinstance(node, dict)
         return node  # type: ignore[return-value]

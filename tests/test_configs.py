@@ -119,7 +119,8 @@ def test_keys_of_the_experiments_are_those_that_were_accepted(compose: Compose) 
     for experiment in options("experiment"):
         for scale in ("demo", "paper"):
             cfg = compose(f"+experiment={experiment}", f"scale={scale}")
-            found[f"{experiment} {scale}"] = {stage: artifact_key(cfg[stage], {}) for stage in STAGES}
+            nodes = {stage: cfg[stage] for stage in STAGES} | {"space": cfg["cluster"]["space"]}
+            found[f"{experiment} {scale}"] = {stage: artifact_key(nodes[stage], {}) for stage in nodes}
     accepted = Path(__file__).parent / "golden_keys.json"
     if not accepted.exists():
         accepted.write_text(json.dumps(found, indent=1) + "\n")

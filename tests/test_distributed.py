@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from cf_lightning.console import Console
 from cf_lightning.errors import ConfigError
 from cf_lightning.models.tiny import TinyTrunk
+from cf_lightning.pipeline import method
 from cf_lightning.plan import Plan, Step
 from cf_lightning.store import Store
 
@@ -29,12 +30,11 @@ def run(plan: Plan) -> None:
 
 
 def chain(cfg: dict[str, Any], store: Path) -> tuple[Plan, Step, Step]:
-    """Extraction and clustering of fixed weights."""
+    """The method up to the clusters."""
     plan = Plan(Store(str(store)))
-    data = plan.index(cfg["data"], "data")
-    teacher = plan.add("pretrain", cfg["teacher"], "fixed weights")
-    features = plan.add("extract", cfg["extract"], "features", data=data, trunk=teacher)
-    labels = plan.add("cluster", cfg["cluster"], "clusters", data=data, features=features)
+    steps = method(plan, cfg)
+    plan.steps = [step for step in plan.steps if step.stage not in ("cluster_report", "clusterfit")]
+    (features,), (labels,) = steps["extract"], steps["cluster"]
     return plan, features, labels
 
 
@@ -45,26 +45,25 @@ def test_features_are_byte_identical_and_labels_the_same_for_any_number_of_proce
     save_file(TinyTrunk(width=4).build().network.state_dict(), tmp_path / "weights.safetensors")
     found = []
     for devices in (1, 2, 3):
-        cfg = compose(
-            *CPU,
-            "data=folder",
-            f"data.root={folder_of_images}",
-            "teacher=file",
-            f"teacher.path={tmp_path / 'weights.safetensors'}",
-            "extract.batch_size=8",
-            "cluster.k=5",
-            f"runtime.devices={devices}",
-        )
-        plan, features, labels = chain(cfg, tmp_path / f"store{devices}")
-        run(plan)
-        found.append(
-            (
-                features.key,
-                labels.key,
-                (plan.folder(features) / "features.npy").read_bytes(),
-                np.load(plan.folder(labels) / "labels.npy").tolist(),
+        artifacts: list[Any] = []
+        for engine in ("faiss", "lloyd"):
+            cfg = compose(
+                *CPU,
+                "data=folder",
+                f"data.root={folder_of_images}",
+                "teacher=file",
+                f"teacher.path={tmp_path / 'weights.safetensors'}",
+                "extract.batch_size=8",
+                "cluster.k=5",
+                f"cluster/engine={engine}",
+                f"runtime.devices={devices}",
             )
-        )
+            plan, features, labels = chain(cfg, tmp_path / f"store{devices}")
+            run(plan)
+            artifacts += [features.key, (plan.folder(features) / "features.npy").read_bytes(), labels.key]
+            files = ("labels", "centroids") if engine == "lloyd" else ("labels",)
+            artifacts += [(plan.folder(labels) / f"{name}.npy").read_bytes() for name in files]
+        found.append(artifacts)
     assert found[0] == found[1] == found[2]
 
 

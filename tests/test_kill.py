@@ -24,21 +24,23 @@ SHORT = (
 SIGNS = {
     "pretrain": "resume.ckpt",
     "extract": "features.npy",
+    "space": "job.json",
     "cluster": "job.json",
+    "cluster_report": "job.json",
     "clusterfit": "resume.ckpt",
     "target_features": "features.npy",
     "transfer": "job.json",
 }
 
 
-def kill_in(stage: str, line: list[str], folder: Path) -> None:
+def kill_in(stage: str, sign: str, line: list[str], folder: Path) -> None:
     """Start ``line``, wait for the sign of ``stage``, kill the process group, and see everybody gone."""
     process = subprocess.Popen(
         line, cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 300
     try:
-        while not list((folder / "store" / stage).glob(f"*.partial/{SIGNS[stage]}")):
+        while not list((folder / "store" / stage).glob(f"*.partial/{sign}")):
             assert process.poll() is None, f"the run ended before {stage} had begun"
             assert time.monotonic() < deadline
             time.sleep(0.005)
@@ -65,20 +67,22 @@ def processes_of(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize(("devices", "engine"), [(1, "faiss"), (2, "lloyd")])
 def test_killed_in_every_stage_the_table_is_that_of_an_undisturbed_run(
-    devices: int, command: Callable[..., list[str]], cli: Cli, tmp_path: Path
+    devices: int, engine: str, command: Callable[..., list[str]], cli: Cli, tmp_path: Path
 ) -> None:
-    overrides = (*SHORT, f"runtime.devices={devices}", "runtime.accelerator=cpu")
-    for stage in SIGNS:
-        kill_in(stage, command(*overrides), tmp_path)
+    machine = (f"runtime.devices={devices}", "runtime.accelerator=cpu")
+    overrides = (*SHORT, *machine, f"cluster/engine={engine}")
+    for stage, sign in SIGNS.items():
+        in_the_fit = stage == "cluster" and engine == "lloyd"
+        kill_in(stage, "fit/lloyd.npz" if in_the_fit else sign, command(*overrides), tmp_path)
     last = cli(*overrides)
     assert last.returncode == 0, last.stderr
     undisturbed = cli(*overrides, store="other", run="other_run")
     assert undisturbed.returncode == 0, undisturbed.stderr
     assert scores(tmp_path / "run") == scores(tmp_path / "other_run")
     assert not list((tmp_path / "store").rglob("*.partial"))
-    for stage in ("extract", "target_features"):
+    for stage in ("extract", "space", "target_features"):
         ours = {f.parent.name: f.read_bytes() for f in (tmp_path / "store" / stage).glob("*/features.npy")}
         theirs = {f.parent.name: f.read_bytes() for f in (tmp_path / "other" / stage).glob("*/features.npy")}
         assert ours == theirs

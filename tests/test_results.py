@@ -70,6 +70,17 @@ def test_both_files_have_the_columns_that_people_know(tmp_path: Path) -> None:
     assert (row["pretrain_key"], same["pretrain_key"]) == ("", None)
 
 
+def test_several_k_have_a_plus_between_in_the_csv_and_are_lists_in_the_json(tmp_path: Path) -> None:
+    several = result(k=[4000, 16000], cluster_key=["abc", "def"])
+    write_results(tmp_path, [several])
+    assert read_results(tmp_path) == [several]
+    (row,) = csv.DictReader((tmp_path / "results.csv").open())
+    (same,) = json.loads((tmp_path / "results.json").read_text())
+    assert (row["k"], row["cluster_key"]) == ("4000+16000", "abc+def")
+    assert (same["k"], same["cluster_key"]) == ([4000, 16000], ["abc", "def"])
+    assert rendered([several]).splitlines()[0].strip() == "hashtag_r50, k=4000+16000"
+
+
 def test_reading_what_is_no_result_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"results\.json: there is no such file"):
         read_results(tmp_path)

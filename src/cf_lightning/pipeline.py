@@ -15,14 +15,19 @@ from cf_lightning.store import Store
 Config = dict[str, Any]
 
 
-def method(plan: Plan, cfg: Config) -> dict[str, Step]:
+def method(plan: Plan, cfg: Config) -> dict[str, list[Step]]:
     """The chain of the method; every step is planned here and run later, in this order."""
     data = plan.index(cfg["data"], "data")
     teacher = teach(plan, cfg)
     features = plan.add("extract", cfg["extract"], "features of the teacher", data=data, trunk=teacher)
-    labels = plan.add("cluster", cfg["cluster"], "clusters of the features", data=data, features=features)
-    student = plan.add("clusterfit", cfg["clusterfit"], "student on clusters", data=data, labels=labels)
-    return {"pretrain": teacher, "extract": features, "cluster": labels, "clusterfit": student}
+    space = plan.add("space", cfg["cluster"]["space"], "features to cluster", data=data, features=features)
+    labels = cluster(plan, cfg["cluster"], data=data, features=space)
+    for one in labels.values():
+        report = {**cfg["cluster_report"], "cluster": one.node}
+        plan.add("cluster_report", report, f"report on {one.title}", data=data, features=space, labels=one)
+    student = plan.add("clusterfit", cfg["clusterfit"], "student on clusters", data=data, **labels)
+    chain = {"pretrain": [teacher], "extract": [features], "cluster": [*labels.values()]}
+    return {**chain, "clusterfit": [student]}
 
 
 def teach(plan: Plan, cfg: Config) -> Step:
@@ -33,12 +38,28 @@ def teach(plan: Plan, cfg: Config) -> Step:
     return plan.add("pretrain", cfg["pretrain"], "teacher", data=data)
 
 
-def transfer(plan: Plan, cfg: Config, chain: dict[str, Step]) -> list[tuple[Config, Step]]:
+def cluster(plan: Plan, node: Config, **inputs: Step) -> dict[str, Step]:
+    """One clustering for each k, by the names that the student knows them by.
+
+    Each is the artifact that its k has alone. A student of one k, in a list or not, knows it as
+    ``labels``; a student of several has a head for each ``labels_k<k>``, in ascending order: the order
+    in which a person lists them is no part of its key and must change nothing.
+    """
+    ks = _ascending(node["k"])
+    name = "labels_k{}" if len(ks) > 1 else "labels"
+    return {
+        name.format(k): plan.add("cluster", {**node, "k": k}, f"clusters of the features, k={k}", **inputs)
+        for k in ks
+    }
+
+
+def transfer(plan: Plan, cfg: Config, chain: dict[str, list[Step]]) -> list[tuple[Config, Step]]:
     """Every contestant on every target by every protocol, each with its row of the table, still blank."""
+    (teacher,), (student,) = chain["pretrain"], chain["clusterfit"]
     contestants = {
         "random": (cfg["model"], None),
-        "teacher": (cfg["teacher"]["model"], chain["pretrain"]),
-        "student": (cfg["model"], chain["clusterfit"]),
+        "teacher": (cfg["teacher"]["model"], teacher),
+        "student": (cfg["model"], student),
     }
     for name in cfg["contestant"]:
         if name not in contestants:
@@ -89,19 +110,36 @@ def run(cfg: DictConfig) -> float:
     return sum(top1) / len(top1) if top1 else 0.0
 
 
-def _blank(cfg: Config, chain: dict[str, Step], contestant: str, target: str, step: Step) -> Config:
+def _ascending(k: Any) -> list[Any]:
+    """``cluster.k`` as a list; a number is checked by the stage that it is a setting of."""
+    if not isinstance(k, list):
+        return [k]
+    if not k or any(type(one) is not int for one in k) or len(set(k)) < len(k):
+        raise ConfigError(f"cluster.k={k}: a list has whole numbers, each of them once, as in [16,64]")
+    return sorted(k)
+
+
+def _blank(cfg: Config, chain: dict[str, list[Step]], contestant: str, target: str, step: Step) -> Config:
     """A row of the table as far as it is known before anything has run."""
     made_by = {"random": [], "teacher": ["pretrain"], "student": list(chain)}[contestant]
-    keys = {f"{stage}_key": known.key if stage in made_by else None for stage, known in chain.items()}
+    keys = {
+        f"{stage}_key": _plain([known.key for known in steps]) if stage in made_by else None
+        for stage, steps in chain.items()
+    }
     return {
         "experiment": cfg["runtime"]["experiment"],
         "contestant": contestant,
         "target": target,
-        "k": cfg["cluster"]["k"],
+        "k": _plain([known.node["k"] for known in chain["cluster"]]),
         "seed": cfg["seed"],
         **keys,
         "transfer_key": step.key,
     }
+
+
+def _plain(values: list[Any]) -> Any:
+    """What a list holds if that is a single thing, else the list."""
+    return values[0] if len(values) == 1 else values
 
 
 def _scored(plan: Plan, blank: Config, step: Step) -> list[Result]:

@@ -32,12 +32,12 @@ class Result:
         ci_low: lower end of its 95 % interval over the test samples.
         ci_high: upper end.
         n_test: the test samples.
-        k: clusters; several for a student with several heads.
+        k: clusters; several for a student with several heads, in the CSV as 4000+16000.
         seed: the run's seed.
         seconds: what the transfer stage took when it ran.
         pretrain_key: the artifact behind it; null where the contestant has none.
         extract_key: likewise.
-        cluster_key: likewise.
+        cluster_key: likewise; one for each k.
         clusterfit_key: likewise.
         transfer_key: likewise.
         details: the protocol's settings, what was tuned and on what, the samples left out.
@@ -58,7 +58,7 @@ class Result:
     seconds: float
     pretrain_key: str | None
     extract_key: str | None
-    cluster_key: str | None
+    cluster_key: str | list[str] | None
     clusterfit_key: str | None
     transfer_key: str | None
     details: dict[str, Any]
@@ -176,7 +176,7 @@ def _title(results: Sequence[Result]) -> Text:
     """The experiment, and k where something was clustered."""
     experiment = results[0].experiment if results else "no result"
     k = next((result.k for result in results if result.k is not None), None)
-    return Text(experiment + ("" if k is None else f", k={k}"), style="bold")
+    return Text(experiment + ("" if k is None else f", k={_cell(k)}"), style="bold")
 
 
 def _caption(results: Sequence[Result], compared: bool) -> Text:
@@ -190,8 +190,10 @@ def _caption(results: Sequence[Result], compared: bool) -> Text:
 
 
 def _cell(value: Any) -> Any:
-    """A CSV cell: JSON where the value has a structure."""
-    return json.dumps(value) if isinstance(value, dict | list) else value
+    """A CSV cell: what a list holds with a plus between, JSON where the value has more structure."""
+    if isinstance(value, list):
+        return "+".join(map(str, value))
+    return json.dumps(value) if isinstance(value, dict) else value
 
 
 def _replace(file: Path, text: str) -> None:

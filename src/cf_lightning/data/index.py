@@ -28,9 +28,8 @@ SCHEMA = pa.schema(
 
 
 def has_target(targets: np.ndarray) -> np.ndarray:
-    """(N,) bool: the rows of (N,) or (N, T) int64 targets that have one; rows are filled up with -1."""
-    first = targets if targets.ndim == 1 else targets[:, 0]
-    return np.asarray(first >= 0)
+    """(N,) bool: the rows of (N,), (N, T) or (N, H, T) int64 targets that have one; -1 is none."""
+    return np.asarray((targets >= 0).any(axis=tuple(range(1, targets.ndim))))
 
 
 class Index:

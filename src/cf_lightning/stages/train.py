@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 class Train(Stage):
     """Train a trunk from scratch and publish it with its head, its curve and its classes.
 
+    Writes ``trunk.safetensors``, ``head.safetensors`` (weight (K, D), bias (K,)), ``classes.json`` (the
+    names of the head's rows; of several heads, which lie one after the other, by the head's name),
+    ``history.csv`` and ``facts.json``.
+
     Attributes:
         data: the images.
         model: the architecture.
@@ -74,8 +78,8 @@ class Train(Stage):
         from cf_lightning.trainer import build_trainer
 
         index = Index.read(inputs["data"])
-        targets = self.task.targets(index, inputs.get("labels"))
-        module = self._module(len(targets.names))
+        targets = self._targets(index, inputs)
+        module = self._module(targets.num_classes)
         images = ImageDataModule(
             self.data,
             index=index,
@@ -96,7 +100,16 @@ class Train(Stage):
             checkpoint.remove()
         trainer.strategy.barrier()
 
-    def _module(self, num_classes: int) -> "PseudoLabelClassifier":
+    def _targets(self, index: Index, inputs: dict[str, Path]) -> Targets:
+        """Of one head, or of as many as there are clusterings ``labels_<head>`` among the inputs."""
+        heads = {
+            name.removeprefix("labels_"): self.task.targets(index, folder)
+            for name, folder in inputs.items()
+            if name.startswith("labels_")
+        }
+        return Targets.stacked(heads) if heads else self.task.targets(index, inputs.get("labels"))
+
+    def _module(self, num_classes: int | dict[str, int]) -> "PseudoLabelClassifier":
         import torch
 
         from cf_lightning.models.sync_batchnorm import convert
@@ -117,14 +130,11 @@ class Train(Stage):
         save_file(module.head.state_dict(), out / "head.safetensors")
         (out / "classes.json").write_text(json.dumps(targets.names))
         train = index.rows("train")
+        logged = ["train/loss", "val/top1", *(f"val/top1_{head}" for head in module.val_top1_of)]
         facts = {
-            "classes": len(targets.names),
+            "classes": sum(module.widths),
             "images": int(targets.known[train].sum()),
             "without_target": int((~targets.known[train]).sum()),
-            **{
-                name.replace("/", "_"): round(float(metrics[name]), 4)
-                for name in ("train/loss", "val/top1")
-                if name in metrics
-            },
+            **{name.replace("/", "_"): round(float(metrics[name]), 4) for name in logged if name in metrics},
         }
         (out / "facts.json").write_text(json.dumps(facts))

@@ -1,5 +1,6 @@
-"""``PseudoLabelClassifier``: a trunk and a linear head trained with cross-entropy."""
+"""``PseudoLabelClassifier``: a trunk and one or several linear heads trained with cross-entropy."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,9 +21,13 @@ class PseudoLabelClassifier(LightningModule):
     that could not be decoded, which take part in no loss and no metric. It logs ``train/loss``,
     ``val/loss`` and ``val/top1`` (for tags: the share of images whose first prediction is one of them).
 
+    With several heads, each with classes of its own, targets are (B, H, T) int64, in the order in which
+    the heads are named: a third axis always is one of heads, a second never. Losses and ``val/top1`` are
+    means over the heads; ``val/top1_<head>`` is that of one.
+
     Args:
         trunk: the network, trained together with the head.
-        num_classes: width of the head.
+        num_classes: width of the head; of several heads by name, as in ``{"k100": 100, "k500": 500}``.
         optimization: recipe of optimiser and schedule.
         batch_size: global; it scales the learning rate.
         seed: everything drawn within an epoch follows from it and the epoch's number.
@@ -31,20 +36,23 @@ class PseudoLabelClassifier(LightningModule):
     def __init__(
         self,
         trunk: Trunk,
-        num_classes: int,
+        num_classes: int | Mapping[str, int],
         optimization: Optimization | None = None,
         batch_size: int = 256,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.trunk = trunk.to(memory_format=torch.channels_last)
-        self.head = nn.Linear(trunk.feature_dim, num_classes)
+        heads = num_classes if isinstance(num_classes, Mapping) else {}
+        self.widths = list(heads.values()) if isinstance(num_classes, Mapping) else [num_classes]
+        self.head = nn.Linear(trunk.feature_dim, sum(self.widths))  # several lie side by side
         self.optimization = optimization or Optimization()
         self.batch_size, self.seed = batch_size, seed
         self.val_loss, self.val_top1 = MeanMetric(), MeanMetric()
+        self.val_top1_of = nn.ModuleDict({head: MeanMetric() for head in heads})
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 to (B, num_classes) logits."""
+        """(B, 3, H, W) uint8 to (B, K) logits, those of several heads side by side."""
         features = self.trunk(images)
         # oneDNN multiplies bf16 matrices of odd width ten times slower than those of even width
         with torch.autocast("cpu", enabled=False):
@@ -58,24 +66,37 @@ class PseudoLabelClassifier(LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
         """Mean loss over the batch."""
         images, targets, index = batch
-        losses = cross_entropy(self(images), targets)
-        loss = (losses * (index >= 0)).mean()
+        losses = torch.stack([cross_entropy(*head) for head in self._by_head(self(images), targets)])
+        loss = (losses.mean(0) * (index >= 0)).mean()
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
         """Loss and top-1 over the decodable rows."""
         images, targets, index = batch
-        logits, decoded = self(images), (index >= 0).float()
-        hits = (targets.view(len(targets), -1) == logits.argmax(1, keepdim=True)).any(1)
-        self.val_loss.update(cross_entropy(logits, targets), decoded)
-        self.val_top1.update(hits.float(), decoded)
+        heads, decoded = self._by_head(self(images), targets), (index >= 0).float()
+        losses = torch.stack([cross_entropy(*head) for head in heads])
+        hits = torch.stack([first_is_right(*head).float() for head in heads])
+        self.val_loss.update(losses.mean(0), decoded)
+        self.val_top1.update(hits.mean(0), decoded)
         self.log_dict({"val/loss": self.val_loss, "val/top1": self.val_top1}, prog_bar=True, on_epoch=True)
+        for number, name in enumerate(self.val_top1_of):
+            top1: Any = self.val_top1_of[name]
+            top1.update(hits[number], decoded)
+            self.log(f"val/top1_{name}", top1, on_epoch=True)
 
     def configure_optimizers(self) -> Any:
         """SGD and a schedule over all steps of the fit."""
         steps = int(self.trainer.estimated_stepping_batches)
         return self.optimization.build(self, self.batch_size, steps)
+
+    def _by_head(self, logits: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The logits (B, K) and the targets, (B,) or (B, T), of each head."""
+        several = len(self.val_top1_of) > 0
+        if several != (targets.ndim == 3):
+            raise ValueError(f"targets of shape {tuple(targets.shape)} for heads of widths {self.widths}")
+        own = targets.unbind(1) if several else (targets,)
+        return list(zip(torch.split(logits, self.widths, dim=1), own, strict=True))
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -92,3 +113,8 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     present = (targets >= 0).float()
     log_p = functional.log_softmax(logits.float(), dim=1).gather(1, targets.clamp(min=0))
     return -(log_p * present).sum(1) / present.sum(1).clamp(min=1)
+
+
+def first_is_right(logits: Tensor, targets: Tensor) -> Tensor:
+    """(B,) bool: whether the first prediction of (B, K) logits is (one of) the sample's targets."""
+    return (targets.view(len(targets), -1) == logits.argmax(1, keepdim=True)).any(1)
