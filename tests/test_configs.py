@@ -46,6 +46,8 @@ def test_every_experiment_composes_and_every_setting_is_valid(
     cfg["target_features"] |= {"data": cfg["data"], "model": cfg["model"]}  # as the pipeline does
     for stage in STAGES:
         assert isinstance(build(cfg[stage], stage), Stage)
+    report = {**cfg["cluster_report"], "cluster": cfg["cluster"]}
+    assert isinstance(build(report, "cluster_report"), Stage)
     for name, node in [("data", cfg["data"]), *cfg["target"].items()]:
         assert isinstance(build(node, name), ImageSource)
     for name, node in cfg["transfer"].items():

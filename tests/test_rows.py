@@ -212,7 +212,8 @@ def test_read_rows_returns_a_memmap_of_the_samples(tmp_path: Path) -> None:
     rows = read_rows(tmp_path, "features", index)
     assert isinstance(rows, np.memmap)
     assert rows[3].tolist() == [6, 7]
-    assert not rows.flags.writeable
+    rows[3] = 0
+    assert np.load(tmp_path / "features.npy")[3].tolist() == [6, 7]
 
 
 def test_read_rows_refuses_other_samples(tmp_path: Path) -> None:

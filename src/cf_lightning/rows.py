@@ -147,13 +147,14 @@ class RowFile:
 
 
 def open_rows(path: Path) -> np.memmap:
-    """The array of a ``.npy`` file, read-only and not loaded into memory.
+    """The array of a ``.npy`` file, not loaded into memory; whatever is done to it, the file stays as it is.
 
     Raises:
         StoreError: it is truncated, not there, or no array.
     """
     try:
-        array: np.memmap = np.load(path, mmap_mode="r", allow_pickle=False)
+        # copy-on-write and not read-only: torch warns of memory that it may not write
+        array: np.memmap = np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise StoreError(f"{path} is missing or truncated: {error}") from None
     return array
