@@ -72,6 +72,13 @@ class KMeans(Component, ABC):
     iterations: int = Field(default=50, ge=1)
     spherical: bool = False
 
+    def check(self, num_rows: int, k: int) -> None:
+        """Find what cannot be before anything runs.
+
+        Raises:
+            ConfigError: a setting that does not go with so many rows or clusters.
+        """
+
     @abstractmethod
     def fit(self, rows: Rows, k: int, seed: int, job: Fit) -> Clustering:
         """Find ``k`` centroids of all rows, never of a subsample.

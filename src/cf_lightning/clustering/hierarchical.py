@@ -79,7 +79,7 @@ class HierarchicalKMeans(KMeans):
 
     def fit(self, rows: Rows, k: int, seed: int, job: Fit) -> Clustering:
         """See ``KMeans.fit``; given first centroids are refined, at least once, in place of a division."""
-        self._check_bounds(len(rows), k)
+        self.check(len(rows), k)
         if job.start is None:
             found, refine = self._divided(rows, k, seed, job), self.refine
         else:
@@ -91,7 +91,8 @@ class HierarchicalKMeans(KMeans):
             job.watch.iteration(1, found.inertia[0])
         return self._balanced(rows, found, job) if self._is_balanced else found
 
-    def _check_bounds(self, num_rows: int, k: int) -> None:
+    def check(self, num_rows: int, k: int) -> None:
+        """Refuse bounds that so many rows cannot meet."""
         wrong = ""
         if self.min_size and k * self.min_size > num_rows:
             wrong = f"min_size={self.min_size}: choose up to {num_rows // k}"

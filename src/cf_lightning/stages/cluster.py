@@ -30,13 +30,14 @@ class Cluster(Stage, Clusterer):
         return self.engine.RANKS
 
     def check(self, **indexes: Index) -> None:
-        """Refuse more clusters than there are training samples."""
+        """Refuse more clusters than there are training samples, and what the engine refuses of them."""
         data = indexes["data"]
         available = len(data.rows("train"))
         if self.k > available:
             raise ConfigError(
                 f"cluster.k={self.k}: {data.origin} has {available} training samples; choose k up to that"
             )
+        self.engine.check(available, self.k)
 
     def disk_bytes(self, **indexes: Index) -> int | None:
         """Labels and distances; the centroids' width is the trunk's and not known here."""
