@@ -10,6 +10,7 @@ from torch import Tensor
 from cf_lightning.clustering.base import Device
 from cf_lightning.clustering.kernel import Kernel, kernels
 
+SCORE_CELLS = 2**20  # float32 scores held at once, which should stay in the cache: 4 MB
 EXACT_CELLS = 2**22  # float64 scores held at once: 32 MB
 CENTRING = 2**-22  # taking the centre away in float32, relative to the square of |x| + |c|
 TIE = 1e-13  # relative to the scores: what float64 cannot tell apart; the lower id is nearer then
@@ -162,17 +163,27 @@ def _by_triton(centroids: np.ndarray, centre: np.ndarray) -> Score:
 
 
 def _by_torch(centroids: np.ndarray, centre: np.ndarray) -> Score:
-    """Float32; products of D numbers are off by at most D + 2 roundings, whatever their order."""
-    moved = (torch.from_numpy(centroids).double() - torch.from_numpy(centre)).float()
-    half = moved.double().square().sum(1) / 2
-    largest = (2 * half.max()).sqrt()
+    """Float32 without a compiler.
+
+    Only the centroids are moved: x.c of a moved c is off by at most D + 2 roundings of |x| |c|, whatever
+    the order of its additions, and what the centre of x is missing is the same for all rows.
+    """
+    exact = torch.from_numpy(centroids).double() - torch.from_numpy(centre)
+    moved, square = exact.float(), exact.square().sum(1)
+    missing = exact @ torch.from_numpy(centre).double() + square / 2
+    largest, offset = square.max().sqrt().float(), missing.abs().max().float()
+    step = max(256, SCORE_CELLS // len(moved))
+    buffer = torch.empty(step, len(moved))  # new memory for every product costs half as much as the product
 
     def score(rows: np.ndarray) -> Scores:
-        centred = torch.from_numpy(rows - centre)
-        scores = torch.addmm(-half.float(), centred, moved.T)
-        best, labels = scores.max(1)
-        second = scores.scatter_(1, labels[:, None], -torch.inf).amax(1)
-        error = (CENTRING + (centred.shape[1] + 2) * 2**-24) * (centred.norm(dim=1) + largest) ** 2
-        return Scores(labels.numpy(), best.numpy(), second.numpy(), error.float().numpy())
+        x = torch.from_numpy(rows if rows.flags.writeable else rows.copy())  # torch warns of read-only memory
+        labels, (best, second) = torch.empty(len(x), dtype=torch.int64), torch.empty(2, len(x))
+        for start in range(0, len(x), step):
+            part = slice(start, start + step)
+            scores = torch.addmm(-missing.float(), x[part], moved.T, out=buffer[: len(x[part])])
+            best[part], labels[part] = scores.max(1)
+            second[part] = scores.scatter_(1, labels[part, None], -torch.inf).amax(1)
+        error = 2**-24 * ((x.shape[1] + 4) * x.norm(dim=1) * largest + 3 * offset)
+        return Scores(labels.numpy(), best.numpy(), second.numpy(), error.numpy())
 
     return score

@@ -20,7 +20,7 @@ class Rows:
     features: np.ndarray
     numbers: np.ndarray
 
-    BLOCK_BYTES: ClassVar[int] = 8 * 2**20
+    BLOCK_BYTES: ClassVar[int] = 32 * 2**20
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -48,9 +48,9 @@ class Rows:
     def blocks(
         self, start: int = 0, stop: int | None = None, device: str = "cpu"
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Position and rows of block after block of at most 8 MB (128 MB for a GPU), or of one row."""
+        """Position and rows of block after block of at most 32 MB (128 MB for a GPU), or of one row."""
         stop = len(self) if stop is None else stop
-        block_bytes = self.BLOCK_BYTES * (16 if device == "cuda" else 1)
+        block_bytes = self.BLOCK_BYTES * (4 if device == "cuda" else 1)
         step = max(1, block_bytes // (4 * self.dim))
         for first in range(start, stop, step):
             yield first, self.load(first, min(first + step, stop))
