@@ -43,7 +43,7 @@ class LloydLoop:
         self.rows, self.group, self.device, self.spherical = rows, group, device, spherical
         self.centroids = np.ascontiguousarray(centroids, np.float32)
         self.moments = moments or Moments.of(rows, group)
-        self.clusters = ClusterSums(len(centroids), rows, self.moments.largest)
+        self.clusters = ClusterSums(len(centroids), rows, self.moments.largest, group)
         self.share = group.share(len(rows))
         self.labels = np.full(self.share[1] - self.share[0], -1, np.int64)
         self._floor = np.empty(len(self.labels), np.float32)  # at most the score of the row's own centroid
@@ -69,7 +69,7 @@ class LloydLoop:
             turned += self._turn(part, self.moments.squares[mine][open_], labels[open_], found)
             labels[open_] = found
         self._moved[:] = False
-        self.clusters.commit(self.group)
+        self.clusters.commit()
         self.group.sum(turned)
         return int(turned[0])
 
@@ -105,8 +105,9 @@ class LloydLoop:
         """Move the rows that changed their cluster from one sum to the other."""
         turned = np.flatnonzero(before != after)
         if len(turned):
-            rows, squares, before = rows[turned], squares[turned], before[turned]
-            self.clusters.add(rows, squares, after[turned])
+            if len(turned) < len(rows):
+                rows, squares, before, after = (array[turned] for array in (rows, squares, before, after))
+            self.clusters.add(rows, squares, after)
             if before[0] >= 0:  # in the first iteration no row has a cluster yet
                 self.clusters.add(rows, squares, before, sign=-1)
         return len(turned)

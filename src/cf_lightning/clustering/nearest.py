@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -39,6 +40,9 @@ class Scores:
         return np.flatnonzero(~(self.best - self.second > 2 * self.error))
 
 
+Score = Callable[[np.ndarray], Scores]
+
+
 class NearestCentroid:
     """Finds the nearest of K centroids for block after block of rows.
 
@@ -56,24 +60,38 @@ class NearestCentroid:
     """
 
     def __init__(self, centroids: np.ndarray, centre: np.ndarray, device: Device = "cpu") -> None:
+        self._centroids, self._device = centroids, device
         self._centre = torch.from_numpy(centre).to(device).double()
-        self._exact = torch.from_numpy(centroids).to(device).double() - self._centre
-        self._half = self._exact.square().sum(1) / 2
-        self._largest = (2 * self._half.max()).sqrt()
-        self._ladder = _ladder(centroids, centre, device)
+        self._makers = _ladder(centroids, centre, device)
+        self._ladder: list[Score] = []
 
     def propose(self, block: np.ndarray) -> Scores:
         """What the fastest arithmetic says of (b, D) float32 rows."""
-        return self._ladder[0](block)
+        return self._step(0)(block)
+
+    def _step(self, number: int) -> Score:
+        """A step of the ladder, made when it is needed first."""
+        while len(self._ladder) <= number:
+            self._ladder.append(self._makers[len(self._ladder)]())
+        return self._ladder[number]
+
+    @cached_property
+    def _exact(self) -> Tensor:
+        """(K, D) float64, less the centre."""
+        return torch.from_numpy(self._centroids).to(self._device).double() - self._centre
+
+    @cached_property
+    def _half(self) -> Tensor:
+        return self._exact.square().sum(1) / 2
 
     def __call__(self, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(b,) int64 labels of (b, D) float32 rows, and a (b,) float32 lower bound on the score of each."""
-        found = self._ladder[0](block)
+        found = self.propose(block)
         labels, floor = found.labels, found.best - found.error
         open_ = found.uncertain()
-        for score in self._ladder[1:]:
+        for number in range(1, len(self._makers)):
             if len(open_):
-                found = score(block[open_])
+                found = self._step(number)(block[open_])
                 labels[open_], floor[open_] = found.labels, found.best - found.error
                 open_ = open_[found.uncertain()]
         labels[open_] = self._decide(block[open_])
@@ -100,7 +118,7 @@ class NearestCentroid:
         """(b,) int64 labels from float64 scores."""
         labels = np.empty(len(block), np.int64)
         for part, rows, scores in self._exact_scores(block):
-            scale = (rows.norm(dim=1, keepdim=True) + self._largest) ** 2
+            scale = (rows.norm(dim=1, keepdim=True) + (2 * self._half.max()).sqrt()) ** 2
             near = scores >= scores.amax(1, keepdim=True) - TIE * scale
             labels[part] = near.byte().argmax(1).cpu().numpy()
         return labels
@@ -120,16 +138,13 @@ def squared_distances(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     return np.asarray(np.einsum("nd,nd->n", difference, difference))
 
 
-Score = Callable[[np.ndarray], Scores]
-
-
-def _ladder(centroids: np.ndarray, centre: np.ndarray, device: Device) -> list[Score]:
-    """What this machine computes scores with, from the fastest to the most precise."""
+def _ladder(centroids: np.ndarray, centre: np.ndarray, device: Device) -> list[Callable[[], Score]]:
+    """How to make what this machine computes scores with, from the fastest to the most precise."""
     if device == "cuda":
-        return [_by_triton(centroids, centre)]
+        return [partial(_by_triton, centroids, centre)]
     if compiled := kernels():
-        return [_by_kernel(kernel, centroids, centre) for kernel in compiled]
-    return [_by_torch(centroids, centre)]
+        return [partial(_by_kernel, kernel, centroids, centre) for kernel in compiled]
+    return [partial(_by_torch, centroids, centre)]
 
 
 def _by_kernel(kernel: Kernel, centroids: np.ndarray, centre: np.ndarray) -> Score:

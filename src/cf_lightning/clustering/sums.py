@@ -33,11 +33,11 @@ class Moments:
         squares = np.concatenate([np.empty(0), *(_squares(block) for _, block in rows.blocks(*share))])
         largest = np.array([squares.max(initial=0.0)])
         group.max(largest)
-        total = ClusterSums(1, rows, math.sqrt(largest.item()))
+        total = ClusterSums(1, rows, math.sqrt(largest.item()), group)
         for start, block in rows.blocks(*share):
             first = start - share[0]
             total.add(block, squares[first : first + len(block)], np.zeros(len(block), np.int64))
-        total.commit(group)
+        total.commit()
         return cls(squares, math.sqrt(largest.item()), total.means()[0].astype(np.float32))
 
 
@@ -52,6 +52,7 @@ class ClusterSums:
         k: number of clusters.
         rows: all rows that are ever added at once.
         largest: norm of them.
+        group: the processes that add rows.
 
     Attributes:
         sums: (K, D) float64, of the rows.
@@ -59,9 +60,11 @@ class ClusterSums:
         counts: (K,) float64, their number.
     """
 
-    def __init__(self, k: int, rows: Rows, largest: float) -> None:
+    def __init__(self, k: int, rows: Rows, largest: float, group: Group = ALONE) -> None:
         self.sums, self.squares, self.counts = np.zeros((k, rows.dim)), np.zeros(k), np.zeros(k)
-        self._changes = [np.zeros_like(total) for total in self._totals()]
+        totals = self._totals()
+        self._group = group
+        self._changes = totals if group.size == 1 else tuple(np.zeros_like(total) for total in totals)
         self._rounder = _rounder(largest * len(rows))
         self._square_rounder = _rounder(largest**2 * len(rows))
 
@@ -87,9 +90,11 @@ class ClusterSums:
         values = torch.from_numpy(block.astype(np.float64)).add_(self._rounder).sub_(self._rounder)
         torch.from_numpy(sums).index_add_(0, torch.from_numpy(labels), values, alpha=sign)
 
-    def commit(self, group: Group = ALONE) -> None:
-        """Take over what all ranks have added since the last time."""
-        group.sum(*self._changes)
+    def commit(self) -> None:
+        """Take over what all ranks have added since the last time; one alone adds to the totals at once."""
+        if self._group.size == 1:
+            return
+        self._group.sum(*self._changes)
         for total, change in zip(self._totals(), self._changes, strict=True):
             total += change
             change[...] = 0
