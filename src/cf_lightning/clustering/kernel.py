@@ -56,7 +56,7 @@ class Kernel:
     def pack(self, centroids: np.ndarray, centre: np.ndarray) -> Packed:
         """Prepare (K, D) float32, finite centroids; errors are small if (D,) float32 centre is near."""
         k, dim = centroids.shape
-        moved = np.empty((k, dim), np.float32)  # rounded once, from float64, without a float64 copy of them all
+        moved = np.empty((k, dim), np.float32)  # no float64 copy of them all
         np.subtract(centroids, centre.astype(np.float64), out=moved, casting="same_kind")
         cells, halves = _aligned(self._c.num_cells(k, dim)), _aligned(self._c.num_halves(k))
         reach = np.empty(2)
