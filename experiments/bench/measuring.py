@@ -1,8 +1,10 @@
 """Two sides measured in turn, and what the table says of them."""
 
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Literal
 
@@ -66,3 +68,26 @@ def seconds(act: Callable[[], object]) -> float:
     start = time.perf_counter()
     act()
     return time.perf_counter() - start
+
+
+def growth(*command: str) -> int:
+    """Bytes of anonymous memory at a process's peak, beyond what it had when it printed that it is warm."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while process.stdout.readline() not in ("warm\n", ""):
+            pass
+        before = peak = _anonymous(process.pid)
+        while process.poll() is None:
+            peak = max(peak, _anonymous(process.pid))
+            time.sleep(0.002)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return peak - before
+
+
+def _anonymous(pid: int) -> int:
+    """RssAnon in bytes; 0 of a process that has just ended."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return 0

@@ -4,10 +4,8 @@ Called with the name of one of the two and its folders, this file is that proces
 is imported and loaded, and goes on.
 """
 
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import numpy as np
 import torch
 from images import make_images
 from lightning.pytorch import Callback
-from measuring import Bound, Row
+from measuring import Bound, Row, growth
 
 from cf_lightning.callbacks.row_writer import RowWriter
 from cf_lightning.clustering.faiss import FaissKMeans
@@ -30,12 +28,14 @@ from cf_lightning.models.tiny import TinyTrunk
 from cf_lightning.rows import describe_rows
 from cf_lightning.runtime import Runtime
 from cf_lightning.stages.cluster import Cluster
+from cf_lightning.stages.space import Space
 from cf_lightning.trainer import build_trainer
 
 MIB = 2**20
 MACHINE = Runtime(accelerator="cpu", devices=1, progress=False)
 IMAGES, SIDE, WIDTH = 1000, 32, 64
 VECTORS, DIM = 60_000, 2048
+OWN = sys.executable, __file__
 
 
 def rows(folder: Path) -> Iterator[Row]:
@@ -48,7 +48,7 @@ def extraction(folder: Path) -> Row:
     grown = []
     for number in numbers:
         make_images(folder / f"images_{number}", number, file_side=SIDE, side=SIDE)
-        grown.append(growth("extract", folder / f"images_{number}") / MIB)
+        grown.append(growth(*OWN, "extract", str(folder / f"images_{number}")) / MIB)
     more = grown[1] - grown[0]
     features = (numbers[1] - numbers[0]) * 8 * WIDTH * 4 / MIB
     sides = f"{grown[1]:.1f} against {grown[0]:.1f} MiB; the features would add {features:.1f} MiB"
@@ -60,7 +60,7 @@ def clustering(folder: Path) -> Row:
     folders = [folder / "few_features", folder / "features"]
     for place, number in zip(folders, (1000, VECTORS), strict=True):
         _write_features(place, number)
-    peak, matrix = growth("cluster", *folders) / MIB, VECTORS * DIM * 4 / MIB
+    peak, matrix = growth(*OWN, "cluster", *map(str, folders)) / MIB, VECTORS * DIM * 4 / MIB
     what = f"Clustering of {VECTORS} x {DIM}: peak memory / the float32 matrix"
     share = peak / matrix
     return Row(what, f"{share:.2f}", f"{peak:.0f} against {matrix:.0f} MiB", share, Bound("<=", 1.2))
@@ -80,30 +80,6 @@ def _write_features(folder: Path, number: int) -> None:
     features.flush()
     describe_rows(folder, "features", index)
     np.save(folder / "skipped.npy", np.empty(0, np.int64))
-
-
-def growth(name: str, *folders: Path) -> int:
-    """Bytes of anonymous memory at the peak, beyond what the process had when it said that it is warm."""
-    command = [sys.executable, __file__, name, *map(str, folders)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        while process.stdout.readline() not in ("warm\n", ""):
-            pass
-        before = peak = _anonymous(process.pid)
-        while process.poll() is None:
-            peak = max(peak, _anonymous(process.pid))
-            time.sleep(0.002)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    return peak - before
-
-
-def _anonymous(pid: int) -> int:
-    """RssAnon in bytes; 0 of a process that has just ended."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 def warm() -> None:
@@ -131,7 +107,9 @@ def extract(root: Path) -> None:
 def cluster(few: Path, many: Path) -> None:
     stage = Cluster(k=64, engine=FaissKMeans(iterations=5), runtime=MACHINE)
     for folder in (few, many):
-        stage.run(Path(tempfile.mkdtemp(dir=folder)), data=folder, features=folder)
+        space, out = (Path(tempfile.mkdtemp(dir=folder)) for _ in range(2))
+        Space(runtime=MACHINE).run(space, data=folder, features=folder)
+        stage.run(out, data=folder, features=space)
         if folder == few:
             warm()
 
