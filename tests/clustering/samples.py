@@ -1,5 +1,8 @@
 """Rows to cluster, the slow and obvious way to judge the result, and a features artifact."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,3 +113,34 @@ def make_features(tmp_path: Path, features: np.ndarray, skipped: tuple[int, ...]
     np.save(folders["features"] / "skipped.npy", np.array(skipped, np.int64))
     describe_rows(folders["features"], "features", index)
     return folders
+
+
+RANK = """
+import sys
+from pathlib import Path
+
+import torch
+from {module} import run_all
+
+torch.distributed.init_process_group("gloo")
+folder = Path(sys.argv[1]) / f"rank{{torch.distributed.get_rank()}}"
+folder.mkdir()
+run_all(folder, *map(Path, sys.argv[2:]))
+torch.distributed.destroy_process_group()
+"""
+
+
+def assert_ranks_agree(module: str, num_ranks: int, folder: Path, cases: list[str], *more: Path) -> None:
+    """Call a test module's ``run_all(folder, *more)`` on ranks; each writes what lies in ``folder/alone``."""
+    script = folder / "ranks.py"
+    script.write_text(RANK.format(module=module))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={num_ranks}", str(script), str(folder), *map(str, more)]
+    paths = {"PYTHONPATH": ":".join([str(Path(__file__).parent), *sys.path]), "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, env={**os.environ, **paths}, timeout=600)
+    for case in cases:
+        alone = np.load(folder / "alone" / f"{case}.npz")
+        for rank in range(num_ranks):
+            together = np.load(folder / f"rank{rank}" / f"{case}.npz")
+            for name in alone.files:
+                assert together[name].tobytes() == alone[name].tobytes(), (case, rank, name)

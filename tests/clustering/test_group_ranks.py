@@ -1,8 +1,5 @@
 """The engines that use every process, in one, two and three of them."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ from cf_lightning.clustering.clusterer import Clusterer
 from cf_lightning.clustering.group import ALONE, Group
 from cf_lightning.clustering.lloyd import LloydKMeans
 from cf_lightning.config import build, conf_dir
-from samples import Recorder, blobs, fit, hard_kinds, unit
+from samples import Recorder, assert_ranks_agree, blobs, fit, hard_kinds, unit
 
 
 def engines() -> dict[str, KMeans]:
@@ -53,21 +50,6 @@ def run_all(folder: Path, interrupted: Path) -> None:
         )
 
 
-RANK = """
-import sys
-from pathlib import Path
-
-import torch
-from test_group_ranks import run_all
-
-torch.distributed.init_process_group("gloo")
-folder = Path(sys.argv[1]) / f"rank{torch.distributed.get_rank()}"
-folder.mkdir()
-run_all(folder, Path(sys.argv[1]))
-torch.distributed.destroy_process_group()
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("num_ranks", [2, 3])
 def test_any_number_of_ranks_gives_the_same_bits_to_each(num_ranks: int, tmp_path: Path) -> None:
@@ -78,17 +60,7 @@ def test_any_number_of_ranks_gives_the_same_bits_to_each(num_ranks: int, tmp_pat
     (tmp_path / "alone").mkdir()
     (tmp_path / "fresh").mkdir()
     run_all(tmp_path / "alone", tmp_path / "fresh")
-    (tmp_path / "ranks.py").write_text(RANK)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={num_ranks}", str(tmp_path / "ranks.py"), str(tmp_path)]
-    paths = {"PYTHONPATH": ":".join([str(Path(__file__).parent), *sys.path]), "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, env={**os.environ, **paths}, timeout=600)
-    for case in CASES:
-        alone = np.load(tmp_path / "alone" / f"{case}.npz")
-        for rank in range(num_ranks):
-            together = np.load(tmp_path / f"rank{rank}" / f"{case}.npz")
-            for name in alone.files:
-                assert together[name].tobytes() == alone[name].tobytes(), (case, rank, name)
+    assert_ranks_agree("test_group_ranks", num_ranks, tmp_path, list(CASES), tmp_path)
 
 
 def test_shares_cover_every_row_once() -> None:

@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ from cf_lightning.clustering.hierarchical import ROUNDS, HierarchicalKMeans
 from cf_lightning.clustering.lloyd import LloydKMeans
 from cf_lightning.clustering.rows import Rows
 from cf_lightning.errors import ConfigError
-from samples import SQUARE, Recorder, blobs, fit, inertia_of, squared, unit
+from samples import SQUARE, Recorder, assert_ranks_agree, blobs, fit, inertia_of, squared, unit
 
 
 def skewed(num_rows: int = 3000, dim: int = 8) -> np.ndarray:
@@ -189,34 +186,9 @@ def run_all(folder: Path) -> None:
         )
 
 
-RANK = """
-import sys
-from pathlib import Path
-
-import torch
-from test_hierarchical import run_all
-
-torch.distributed.init_process_group("gloo")
-folder = Path(sys.argv[1]) / f"rank{torch.distributed.get_rank()}"
-folder.mkdir()
-run_all(folder)
-torch.distributed.destroy_process_group()
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("num_ranks", [2, 3])
 def test_any_number_of_ranks_gives_the_same_bits_to_each(num_ranks: int, tmp_path: Path) -> None:
     (tmp_path / "alone").mkdir()
     run_all(tmp_path / "alone")
-    (tmp_path / "ranks.py").write_text(RANK)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={num_ranks}", str(tmp_path / "ranks.py"), str(tmp_path)]
-    paths = {"PYTHONPATH": ":".join([str(Path(__file__).parent), *sys.path]), "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, env={**os.environ, **paths}, timeout=600)
-    for case in CASES:
-        alone = np.load(tmp_path / "alone" / f"{case}.npz")
-        for rank in range(num_ranks):
-            together = np.load(tmp_path / f"rank{rank}" / f"{case}.npz")
-            for name in alone.files:
-                assert together[name].tobytes() == alone[name].tobytes(), (case, rank, name)
+    assert_ranks_agree("test_hierarchical", num_ranks, tmp_path, list(CASES))

@@ -118,7 +118,7 @@ def test_interrupted_twice_and_while_it_saves(tmp_path: Path, monkeypatch: pytes
         raise Recorder.Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr("cf_lightning.clustering.lloyd.os.replace", stop)
+        patch.setattr("cf_lightning.clustering.base.os.replace", stop)
         with pytest.raises(Recorder.Stop):
             fit(engine(), points, 15, folder=tmp_path)
     resumed = fit(engine(), points, 15, folder=tmp_path)

@@ -1,9 +1,10 @@
 """What every k-means engine is: it finds the centroids of rows."""
 
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -26,6 +27,20 @@ class Clustering:
 
     centroids: np.ndarray
     inertia: list[float]
+
+    def save(self, file: Path) -> None:
+        """Write an ``.npz`` file in one atomic step, so that a kill leaves a whole one."""
+        draft = file.with_suffix(".new.npz")
+        np.savez(draft, centroids=self.centroids, inertia=np.array(self.inertia))
+        os.replace(draft, file)
+
+    @classmethod
+    def saved(cls, file: Path | None) -> Self | None:
+        """What an earlier attempt has left in the file; ``None`` where there is nothing."""
+        if file is None or not file.exists():
+            return None
+        with np.load(file, allow_pickle=False) as saved:
+            return cls(saved["centroids"], saved["inertia"].tolist())
 
 
 class Watch:

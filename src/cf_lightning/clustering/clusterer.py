@@ -105,7 +105,8 @@ class Clusterer(Component):
         """More clusters than different rows cannot be; looks at no more rows than it takes to know."""
         seen: set[int] = set()
         for _, block in rows.blocks():
-            seen.update(hash(row.tobytes()) for row in block)
-            if len(seen) >= self.k:
-                return
+            for row in block:
+                seen.add(hash(row.tobytes()))
+                if len(seen) >= self.k:
+                    return
         raise ConfigError(f"k={self.k}: only {len(seen)} of the {len(rows)} rows differ; choose k up to that")

@@ -1,7 +1,6 @@
 """k-means by dividing clusters again and again, for very many of them, and of bounded sizes if asked for."""
 
 import logging
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -107,17 +106,15 @@ class HierarchicalKMeans(KMeans):
         from cf_lightning.clustering.starts import Division
 
         file = job.folder / "division.npz" if job.folder else None
-        if file and file.exists():
-            with np.load(file, allow_pickle=False) as saved:
-                return Clustering(saved["centroids"], saved["inertia"].tolist())
+        if saved := Clustering.saved(file):
+            return saved
         group = Group.current()
         division = Division(self.levels, self.iterations, self.spherical, job.device)
         centroids, inertia = division(rows, k, group, seed)
+        found = Clustering(centroids, [inertia])
         if file and group.rank == 0:
-            draft = file.with_suffix(".new.npz")
-            np.savez(draft, centroids=centroids, inertia=np.array([inertia]))
-            os.replace(draft, file)
-        return Clustering(centroids, [inertia])
+            found.save(file)
+        return found
 
     def _balanced(self, rows: Rows, found: Clustering, job: Fit) -> Clustering:
         """Move centroids until the sizes are within the bounds, or twenty rounds are over.

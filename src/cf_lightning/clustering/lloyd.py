@@ -1,7 +1,5 @@
 """Our own k-means engine."""
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -48,8 +46,9 @@ class LloydKMeans(KMeans):
 
         group = Group.current()
         file = job.folder / "lloyd.npz" if job.folder else None
-        centroids, inertia = _saved(file) or (self._first(rows, k, seed, job, group), [])
-        loop = LloydLoop(rows, centroids, group, job.device, self.spherical)
+        begun = Clustering.saved(file) or Clustering(self._first(rows, k, seed, job, group), [])
+        inertia = begun.inertia
+        loop = LloydLoop(rows, begun.centroids, group, job.device, self.spherical)
         while len(inertia) < self.iterations:
             before = loop.centroids
             loop.assign()
@@ -62,7 +61,7 @@ class LloydKMeans(KMeans):
             if not moved and (has_arrived or self._is_slow(inertia)):
                 break
             if file and group.rank == 0:
-                _save(file, loop.centroids, inertia)
+                Clustering(loop.centroids, inertia).save(file)
         return Clustering(loop.centroids, inertia)
 
     def _is_slow(self, inertia: list[float]) -> bool:
@@ -98,17 +97,3 @@ def _load(path: str, shape: tuple[int, int]) -> np.ndarray:
             f"cluster.engine.path={path}: {centroids.shape} is not (k, D) = {shape}, or not finite"
         )
     return np.ascontiguousarray(centroids, np.float32)
-
-
-def _save(file: Path, centroids: np.ndarray, inertia: list[float]) -> None:
-    draft = file.with_suffix(".new.npz")
-    np.savez(draft, centroids=centroids, inertia=np.array(inertia))
-    os.replace(draft, file)
-
-
-def _saved(file: Path | None) -> tuple[np.ndarray, list[float]] | None:
-    """What an earlier attempt has finished; iterations continue from there to the same bits."""
-    if file is None or not file.exists():
-        return None
-    with np.load(file, allow_pickle=False) as saved:
-        return saved["centroids"], saved["inertia"].tolist()

@@ -112,13 +112,11 @@ def held_out(members: Members, train: Members) -> dict[str, float | None]:
 
 def nearest_centroids(centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(K,) int64 and (K,) float32: the nearest other centroid and the Euclidean distance to it."""
-    import faiss
+    from cf_lightning.clustering.relocation import nearest_other
 
-    count = len(centroids)
-    if count == 1:
+    if len(centroids) == 1:
         return np.full(1, -1), np.full(1, np.nan, np.float32)
-    _, found = faiss.knn(centroids, centroids, 2)
-    other = np.where(found[:, 0] == np.arange(count), found[:, 1], found[:, 0])
+    other = nearest_other(centroids)
     return other, np.linalg.norm(centroids - centroids[other], axis=1)
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import torch
 
 from cf_lightning.clustering.loop import LloydLoop
+from cf_lightning.clustering.nearest import EXACT_CELLS
 from cf_lightning.clustering.sums import ClusterSums
 
 STEP = 0.1  # of the way from a centroid to one of its rows
 DOUBT = 0.5  # a move has to promise 1 / DOUBT times what it costs: the gain is an estimate
 AT_MOST = 0.1  # of all centroids in one iteration
-CELLS = 2**22  # float64 distances between centroids held at once: 32 MB
 
 
 def relocate(loop: LloydLoop, seed: list[int]) -> int:
@@ -71,7 +71,7 @@ def nearest_other(centroids: np.ndarray) -> np.ndarray:
     exact = torch.from_numpy(centroids).double()
     half = exact.square().sum(1) / 2
     partner = np.empty(len(exact), np.int64)
-    step = max(1, CELLS // len(exact))
+    step = max(1, EXACT_CELLS // len(exact))
     for start in range(0, len(exact), step):
         scores = torch.addmm(-half, exact[start : start + step], exact.T)
         scores[:, start : start + step].fill_diagonal_(-torch.inf)
