@@ -3,6 +3,7 @@
 ``python -m cf_lightning.worker FOLDER`` replays ``FOLDER/job.json``, which the driver has written.
 """
 
+import atexit
 import ctypes
 import fcntl
 import json
@@ -11,6 +12,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 WARNING = "cf_lightning warning: "  # how the driver finds our warnings among the group's noise
 
@@ -27,6 +29,18 @@ def die_with_parent() -> None:
 def exit_on_sigterm() -> None:
     """End with code 143 and tidy up on the way; Lightning alone would end a fit as if it had succeeded."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
+def leave() -> NoReturn:
+    """End a successful process without tearing its interpreter down.
+
+    A thread of gloo may still drop a tensor while Python finalizes, and then aborts the process, which
+    would turn a finished stage into a failed one (pytorch/pytorch#190489).
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def run_stage(folder: Path) -> None:
@@ -67,3 +81,4 @@ if __name__ == "__main__":
     die_with_parent()
     exit_on_sigterm()
     main()
+    leave()

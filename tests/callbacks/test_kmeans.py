@@ -384,6 +384,8 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 from test_kmeans import ENGINE, LLOYD, KMeansCallback, blobs, deep_cluster, make_loader, predict
 
+from cf_lightning.worker import leave
+
 found = {}
 for name, engine in (("one", ENGINE), ("all", LLOYD)):
     gloo = DDPStrategy(process_group_backend="gloo")
@@ -393,6 +395,7 @@ gloo = DDPStrategy(process_group_backend="gloo")
 module, _ = deep_cluster(2, 1, devices=2, strategy=gloo)
 np.savez(f"{sys.argv[1]}/{gloo.global_rank}.npz", **found)
 torch.save([module.told, module.state_dict()], f"{sys.argv[1]}/{gloo.global_rank}.pt")
+leave()
 """
 
 
