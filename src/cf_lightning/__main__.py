@@ -1,9 +1,11 @@
 """``python -m cf_lightning +experiment=NAME``: the front door; imports neither torch nor lightning."""
 
 import sys
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from cf_lightning.config import conf_dir, register_resolvers
@@ -17,6 +19,9 @@ def main(cfg: DictConfig) -> float:
     info = HydraConfig.get()
     cfg.runtime.run_dir = info.runtime.output_dir
     cfg.runtime.experiment = str(info.runtime.choices.get("experiment") or "custom")
+    cfg.runtime.overrides = list(info.overrides.task)
+    if info.mode == RunMode.MULTIRUN:
+        cfg.runtime.sweep_dir = str(Path(info.sweep.dir).absolute())
     return run(cfg)
 
 

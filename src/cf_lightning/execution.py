@@ -46,7 +46,7 @@ def execute(step: "Step", store: Store) -> dict[str, Any]:
     (partial / "job.json").unlink()
     facts_file = partial / "facts.json"
     facts = json.loads(facts_file.read_text()) if facts_file.exists() else {}
-    return {"config": step.node, "facts": facts, **machine, "versions": _versions(), "commit": _commit()}
+    return {"config": step.node, "facts": facts, **machine, "versions": versions(), "commit": commit()}
 
 
 def _begin(partial: Path, job: dict[str, Any]) -> None:
@@ -100,7 +100,8 @@ def _torchrun(partial: Path, num_processes: int, num_threads: int) -> None:
     log.unlink(missing_ok=True)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that compute."""
     found = {}
     for package in PACKAGES:
         try:
@@ -110,7 +111,7 @@ def _versions() -> dict[str, str]:
     return {"python": sys.version.split()[0], **found}
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The checkout's git commit, if the package runs from one."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
     try:

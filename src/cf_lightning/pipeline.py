@@ -9,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from cf_lightning.console import Console
 from cf_lightning.errors import ConfigError
 from cf_lightning.plan import Plan, Step
-from cf_lightning.results import Result, results_table, write_results
+from cf_lightning.results import Result, objective, results_table, write_results
+from cf_lightning.runs import recorded
 from cf_lightning.store import Store
 
 Config = dict[str, Any]
@@ -83,7 +84,7 @@ def transfer(plan: Plan, cfg: Config, chain: dict[str, list[Step]]) -> list[tupl
 
 
 def run(cfg: DictConfig) -> float:
-    """Plan, check, run and report; returns the student's mean top-1 over targets and protocols."""
+    """Plan, check, run and report; returns what a sweeper maximises (``results.objective``)."""
     if cfg.scale not in ("demo", "paper"):
         raise ConfigError(f"scale={cfg.scale}: it is demo or paper")
     node: Config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
@@ -101,13 +102,15 @@ def run(cfg: DictConfig) -> float:
     if node["plan"]:
         console.plan(plan)
         return 0.0
-    plan.run(console)
-    results = [result for blank, step in planned for result in _scored(plan, blank, step)]
-    write_results(Path(node["runtime"]["run_dir"]), results)
+    folder = Path(node["runtime"]["run_dir"])
+    with recorded(plan, node["runtime"]) as record:
+        plan.run(console)
+        results = [result for blank, step in planned for result in _scored(plan, blank, step)]
+        write_results(folder, results)
+        record.objective = objective(results)
     console.table(results_table(results))
-    console.note(f"results in {node['runtime']['run_dir']}")
-    top1 = [r.value for r in results if r.contestant == "student" and r.metric == "top1"]
-    return sum(top1) / len(top1) if top1 else 0.0
+    console.note(f"results in {folder}")
+    return record.objective
 
 
 def _ascending(k: Any) -> list[Any]:

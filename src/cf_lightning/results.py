@@ -94,6 +94,16 @@ def read_results(folder: Path) -> list[Result]:
         raise DataError(f"{file}: not a result file ({where}: {problem['msg']})") from None
 
 
+def objective(results: Sequence[Result]) -> float:
+    """The student's mean top-1 over targets and protocols, in [0, 1]; 0 where it has none.
+
+    What a Hydra sweeper such as Optuna's maximises. It is measured on the targets' test splits: whoever
+    searches with it reports on other targets than those that were searched on.
+    """
+    top1 = [result.value for result in results if result.contestant == "student" and result.metric == "top1"]
+    return sum(top1) / len(top1) if top1 else 0.0
+
+
 def results_table(results: Sequence[Result]) -> Table:
     """One row for each target and protocol, one column for each contestant, in percent.
 

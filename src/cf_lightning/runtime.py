@@ -23,6 +23,8 @@ class Runtime(Component):
         logger: a component of ``tracking/`` or null.
         run_dir: where the run's results and logs go.
         experiment: the experiment's name, for the loggers and the result table.
+        overrides: the command line's, so that a report can say how to repeat the run.
+        sweep_dir: the folder of the multirun that the run is a job of; null where it is none.
     """
 
     store: str = "artifacts"
@@ -35,6 +37,8 @@ class Runtime(Component):
     logger: Any = None
     run_dir: str = "."
     experiment: str = "custom"
+    overrides: list[str] = []
+    sweep_dir: str | None = None
 
     def device_kind(self) -> Literal["cpu", "cuda"]:
         """Where stages compute; imports torch when the accelerator is ``auto``."""
