@@ -90,20 +90,16 @@ def run(cfg: DictConfig) -> float:
     node: Config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     console = Console()
     plan = Plan(Store(node["runtime"]["store"]))
-    chain = method(plan, node)
-    planned = transfer(plan, node, chain)
-    plan.check()
-    if node["scale"] == "demo":
-        console.note(
-            "scale=demo: sizes that a laptop finishes in minutes"
-            + (", on the embedded images" if node["data"]["root"] == "embedded" else "")
-            + "; your images: data.root=FOLDER, the paper's recipe: scale=paper data=tags data.root=FOLDER"
-        )
     if node["plan"]:
+        transfer(plan, node, method(plan, node))
+        plan.check()
         console.plan(plan)
         return 0.0
     folder = Path(node["runtime"]["run_dir"])
     with recorded(plan, node["runtime"]) as record:
+        planned = transfer(plan, node, method(plan, node))
+        plan.check()
+        console.note(_scale(node))
         plan.run(console)
         results = [result for blank, step in planned for result in _scored(plan, blank, step)]
         write_results(folder, results)
@@ -120,6 +116,17 @@ def _ascending(k: Any) -> list[Any]:
     if not k or any(type(one) is not int for one in k) or len(set(k)) < len(k):
         raise ConfigError(f"cluster.k={k}: a list has whole numbers, each of them once, as in [16,64]")
     return sorted(k)
+
+
+def _scale(cfg: Config) -> str:
+    """A line that says how large this run is, and how to have it larger."""
+    if cfg["scale"] == "paper":
+        return "scale=paper: the published sizes"
+    images = ", on the embedded images" if cfg["data"]["root"] == "embedded" else ""
+    return (
+        f"scale=demo: sizes that a laptop finishes in minutes{images}; your images: data.root=FOLDER, "
+        "the paper's recipe: scale=paper data=tags data.root=FOLDER"
+    )
 
 
 def _blank(cfg: Config, chain: dict[str, list[Step]], contestant: str, target: str, step: Step) -> Config:
