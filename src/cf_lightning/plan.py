@@ -135,7 +135,8 @@ class Plan:
         """Make what is missing, in order, with a line for each finished step."""
         for step in self.steps:
             if not step.cached:
-                self._make(step, console.note)
+                with console.running(step):
+                    self._make(step, console.note)
             console.step(step, self.store.root)
 
     def _make(self, step: Step, note: Callable[[str], None]) -> None:

@@ -6,34 +6,64 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import Checkpoint, TQDMProgressBar
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.strategies import DDPStrategy
 
 from cf_lightning.precision import Precision, resolve_precision
+from cf_lightning.progress import progress_bar
 from cf_lightning.runtime import Runtime
 
 
-class StageProgressBar(TQDMProgressBar):
-    """Lightning's progress bar with the stage's name in front."""
+class StageProgressBar(Callback):
+    """One bar for all epochs of a fit, or for an extraction, in images of all devices.
 
-    def __init__(self, stage: str) -> None:
-        super().__init__()
-        self.stage = stage
+    The time left is that of the stage and so has validation in it. The loss is fetched from the device when
+    the line is drawn, not with each batch.
+    """
 
-    def init_train_tqdm(self) -> Any:
-        """The bar of an epoch."""
-        return self._named(super().init_train_tqdm())
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin where an earlier attempt has stopped."""
+        self._batch = trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        epoch = trainer.num_training_batches * self._batch
+        self._bar = progress_bar(trainer.max_epochs * epoch, "images", trainer.current_epoch * epoch)
 
-    def init_predict_tqdm(self) -> Any:
-        """The bar of an extraction."""
-        return self._named(super().init_predict_tqdm())
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say which epoch it is."""
+        self._tell(trainer)
 
-    def _named(self, bar: Any) -> Any:
-        plain = bar.set_description
-        bar.set_description = lambda text, *args: plain(f"{self.stage}: {text}", *args)
-        bar.set_description(bar.desc.rstrip(": "))
-        return bar
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Count a global batch."""
+        if self._bar.update(self._batch):
+            self._tell(trainer, f"loss {float(trainer.progress_bar_metrics['train/loss_step']):.2f}")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say why the bar stands still."""
+        self._tell(trainer, "validating")
+        self._bar.refresh()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the bar away."""
+        self._bar.close()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The last block is filled up, and an earlier attempt may have left a part."""
+        self._batch = trainer.datamodule.batch_size * trainer.world_size  # type: ignore[attr-defined]
+        due = trainer.num_predict_batches[0] * self._batch
+        loader: Any = trainer.predict_dataloaders
+        self._bar = progress_bar(min(due, len(loader.dataset)), "images")
+
+    def on_predict_batch_end(self, *_: Any) -> None:
+        """Count a batch of each device."""
+        self._bar.update(min(self._batch, self._bar.total - self._bar.n))
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the bar away."""
+        self._bar.close()
+
+    def _tell(self, trainer: Trainer, what: str = "") -> None:
+        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        self._bar.set_postfix_str(f"{epoch}, {what}" if what else epoch, refresh=False)
 
 
 def build_trainer(
@@ -48,9 +78,6 @@ def build_trainer(
     kind, devices = runtime.device_kind(), runtime.num_devices()
     torch.set_num_threads(runtime.num_threads())
     backend = "nccl" if kind == "cuda" else "gloo"
-    show = runtime.shows_progress()
-    if show:
-        callbacks = [*callbacks, StageProgressBar(out.parent.name)]
     return Trainer(
         accelerator="gpu" if kind == "cuda" else "cpu",
         devices=devices,
@@ -58,10 +85,10 @@ def build_trainer(
         sync_batchnorm=devices > 1 and kind == "cuda",
         precision=resolve_precision(precision, kind),
         max_epochs=max_epochs,
-        callbacks=callbacks,
+        callbacks=[*callbacks, StageProgressBar()],
         logger=runtime.logger.lightning() if runtime.logger else False,
         enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
-        enable_progress_bar=show,
+        enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
@@ -71,7 +98,8 @@ def build_trainer(
 
 def _quiet() -> None:
     """Silence what Lightning says of every trainer and what our samplers and loaders do on purpose."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
         ".*exists and is not empty.*",

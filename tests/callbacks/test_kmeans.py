@@ -223,7 +223,7 @@ def test_the_progress_bar_is_shown_where_the_trainer_has_one(capsys: pytest.Capt
     predict(KMeansCallback(k=5, engine=ENGINE), make_loader(blobs()))
     assert capsys.readouterr().out == ""
     predict(KMeansCallback(k=5, engine=ENGINE), make_loader(blobs()), enable_progress_bar=True)
-    assert re.search("cluster: 100%.*10/10.*inertia=", capsys.readouterr().out)
+    assert re.search("k-means 100%.*10/10, inertia", capsys.readouterr().out)
 
 
 class Toy(LightningModule):

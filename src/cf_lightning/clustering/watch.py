@@ -1,12 +1,12 @@
 """What a person and the loggers see of a running k-means."""
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from cf_lightning.clustering.base import Watch
+from cf_lightning.progress import progress_bar
 from cf_lightning.runtime import Runtime
 
 
@@ -16,7 +16,7 @@ class LiveWatch(Watch):
     Args:
         iterations: at most.
         loggers: Lightning's.
-        show: the progress bar, and the line before it.
+        show: the bar outside of the pipeline, too.
         metric: the curve's name.
         first_step: the logged step before the first iteration.
     """
@@ -25,24 +25,22 @@ class LiveWatch(Watch):
         self,
         iterations: int,
         loggers: Sequence[Any],
-        show: bool,
+        show: bool = False,
         metric: str = "kmeans/inertia",
         first_step: int = 0,
     ) -> None:
-        from tqdm.auto import tqdm
-
-        self._loggers, self._show, self._metric, self._first_step = loggers, show, metric, first_step
-        self._bar = tqdm(total=iterations, desc="cluster", disable=not show, file=sys.stdout)
+        self._iterations, self._loggers = iterations, loggers
+        self._metric, self._first_step = metric, first_step
+        self._bar = progress_bar(iterations, "it", label="k-means" if show else None)
 
     def note(self, line: str) -> None:
-        """Print it above the bar."""
-        if self._show:
-            self._bar.write(line)
+        """Show it in the bar's place until the first iteration is done."""
+        self._bar.say(line)
 
     def iteration(self, number: int, inertia: float) -> None:
         """Move the bar on and log the inertia."""
+        self._bar.set_postfix_str(f"{number}/{self._iterations}, inertia {inertia:.4g}", refresh=False)
         self._bar.update()
-        self._bar.set_postfix(inertia=f"{inertia:.6g}")
         for logger in self._loggers:
             logger.log_metrics({self._metric: inertia}, step=self._first_step + number)
 
@@ -60,7 +58,7 @@ def watched(runtime: Runtime, iterations: int) -> Iterator[Watch]:
         yield Watch()
         return
     logger = runtime.logger.lightning() if runtime.logger else None
-    watch = LiveWatch(iterations, [logger] if logger else [], runtime.shows_progress())
+    watch = LiveWatch(iterations, [logger] if logger else [])
     try:
         yield watch
     finally:

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from cf_lightning.data.index import Index
 from cf_lightning.errors import ConfigError
+from cf_lightning.progress import progress_bar
 from cf_lightning.transfer.base import Protocol, Score, Split, accuracies, load, rank_of_truth
 
 if TYPE_CHECKING:
@@ -70,16 +71,18 @@ class KNN(Protocol):
         num_test = len(test_rows)
         best = torch.full((num_test, self.k), -torch.inf, device=device)
         places = torch.zeros((num_test, self.k), dtype=torch.int64, device=device)
-        for first in range(0, len(train_rows), TRAIN_CHUNK):
-            bank = normalize(load(features, train_rows[first : first + TRAIN_CHUNK], device)).T
-            positions = torch.arange(first, first + bank.shape[1], device=device)
-            for start in range(0, num_test, TEST_CHUNK):
-                chunk = slice(start, start + TEST_CHUNK)
-                cosines = normalize(load(features, test_rows[chunk], device)) @ bank
-                both = torch.cat([best[chunk], cosines], dim=1)
-                origin = torch.cat([places[chunk], positions.expand_as(cosines)], dim=1)
-                best[chunk], among = both.topk(self.k, dim=1)
-                places[chunk] = origin.gather(1, among)
+        with progress_bar(num_test, "images") as progress:
+            for first in range(0, len(train_rows), TRAIN_CHUNK):
+                bank = normalize(load(features, train_rows[first : first + TRAIN_CHUNK], device)).T
+                positions = torch.arange(first, first + bank.shape[1], device=device)
+                for start in range(0, num_test, TEST_CHUNK):
+                    chunk = slice(start, start + TEST_CHUNK)
+                    cosines = normalize(load(features, test_rows[chunk], device)) @ bank
+                    both = torch.cat([best[chunk], cosines], dim=1)
+                    origin = torch.cat([places[chunk], positions.expand_as(cosines)], dim=1)
+                    best[chunk], among = both.topk(self.k, dim=1)
+                    places[chunk] = origin.gather(1, among)
+                    progress.update(len(cosines) * len(positions) / len(train_rows))
         return best, places
 
     def _vote(self, cosines: "Tensor", classes: "Tensor", truth: "Tensor", num_classes: int) -> "Tensor":

@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from cf_lightning.errors import ConfigError
+from cf_lightning.progress import progress_bar
 from cf_lightning.transfer.base import Protocol, Score, Split, accuracies, load, rank_of_truth
 
 if TYPE_CHECKING:
@@ -92,14 +93,17 @@ class LinearProbe(Protocol):
         steps = self.epochs * len(list(self._batches(len(train), 0)))
         milestones = [round(fraction * steps) for fraction in self.milestones]
         schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
-        for epoch in range(self.epochs):
-            for batch in self._batches(len(train), epoch):
-                labels = torch.from_numpy(train.labels[batch]).to(device)
-                loss = cross_entropy(probe(load(features, train.rows[batch], device)), labels)
-                optimizer.zero_grad()
-                torch.autograd.backward(loss)
-                optimizer.step()
-                schedule.step()
+        with progress_bar(self.epochs * len(train), "images") as progress:
+            for epoch in range(self.epochs):
+                progress.set_postfix_str(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
+                for batch in self._batches(len(train), epoch):
+                    labels = torch.from_numpy(train.labels[batch]).to(device)
+                    loss = cross_entropy(probe(load(features, train.rows[batch], device)), labels)
+                    optimizer.zero_grad()
+                    torch.autograd.backward(loss)
+                    optimizer.step()
+                    schedule.step()
+                    progress.update(len(batch))
         if not loss.isfinite():
             raise ConfigError(f"transfer.linear.protocol.lr={self.lr}: the probe diverged; try a tenth of it")
         probe.eval()
