@@ -6,9 +6,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from cf_lightning.config import build
 from cf_lightning.console import Console
 from cf_lightning.errors import ConfigError
 from cf_lightning.plan import Plan, Step
+from cf_lightning.report.run_page import reported
 from cf_lightning.results import Result, objective, results_table, write_results
 from cf_lightning.runs import recorded
 from cf_lightning.store import Store
@@ -48,10 +50,7 @@ def cluster(plan: Plan, node: Config, **inputs: Step) -> dict[str, Step]:
     """
     ks = _ascending(node["k"])
     name = "labels_k{}" if len(ks) > 1 else "labels"
-    return {
-        name.format(k): plan.add("cluster", {**node, "k": k}, f"clusters of the features, k={k}", **inputs)
-        for k in ks
-    }
+    return {name.format(k): plan.add("cluster", {**node, "k": k}, f"clusters, k={k}", **inputs) for k in ks}
 
 
 def transfer(plan: Plan, cfg: Config, chain: dict[str, list[Step]]) -> list[tuple[Config, Step]]:
@@ -95,17 +94,21 @@ def run(cfg: DictConfig) -> float:
         plan.check()
         console.plan(plan)
         return 0.0
-    folder = Path(node["runtime"]["run_dir"])
-    with recorded(plan, node["runtime"]) as record:
+    folder, logger = Path(node["runtime"]["run_dir"]), node["runtime"]["logger"]
+    tracker = build(logger, "runtime.logger") if logger else None
+    with reported(folder, tracker), recorded(plan, node["runtime"]) as record:
         planned = transfer(plan, node, method(plan, node))
         plan.check()
+        if tracker:
+            tracker.check(folder)
         console.note(_scale(node))
         plan.run(console)
         results = [result for blank, step in planned for result in _scored(plan, blank, step)]
         write_results(folder, results)
         record.objective = objective(results)
     console.table(results_table(results))
-    console.note(f"results in {folder}")
+    console.summary(plan, record.seconds)
+    console.note(f"results in {folder}; to look at: {folder / 'report.html'}")
     return record.objective
 
 

@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from io import StringIO
 from pathlib import Path
@@ -64,15 +64,30 @@ class Result:
     details: dict[str, Any]
 
 
+COLUMNS = tuple(field.name for field in fields(Result))
+
+
 def write_results(folder: Path, results: Sequence[Result]) -> None:
     """Write ``results.csv`` (for people) and ``results.json`` (with types), each in one atomic step."""
     rows = [asdict(result) for result in results]
+    write_csv(folder / "results.csv", COLUMNS, rows)
+    replace_file(folder / "results.json", json.dumps(rows, indent=1))
+
+
+def write_csv(file: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    """Write rows in one atomic step; what a list holds has a plus between, a dict is JSON."""
     text = StringIO()
-    table = csv.DictWriter(text, [field.name for field in fields(Result)], lineterminator="\n")
+    table = csv.DictWriter(text, columns, lineterminator="\n")
     table.writeheader()
     table.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-    _replace(folder / "results.csv", text.getvalue())
-    _replace(folder / "results.json", json.dumps(rows, indent=1))
+    replace_file(file, text.getvalue())
+
+
+def replace_file(file: Path, content: str | bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part."""
+    partial = file.with_name(file.name + ".partial")
+    partial.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.replace(partial, file)
 
 
 def read_results(folder: Path) -> list[Result]:
@@ -129,7 +144,7 @@ def results_table(results: Sequence[Result]) -> Table:
         table.add_column(name, overflow="fold")
     for name in [*contestants, *(["student - teacher"] if compared else []), "n test"]:
         table.add_column(name, justify="right", no_wrap=True)
-    for (target, protocol), row in _rows(shown).items():
+    for (target, protocol), row in table_rows(shown).items():
         cells = [_percent(row.get(contestant)) for contestant in contestants]
         if compared:
             cells.append(_gain(row.get("teacher"), row.get("student")))
@@ -153,7 +168,7 @@ def gain(before: Result, after: Result) -> tuple[float, float, float]:
     return difference, difference - down, difference + up
 
 
-def _rows(results: Sequence[Result]) -> dict[tuple[str, str], dict[str, Result]]:
+def table_rows(results: Sequence[Result]) -> dict[tuple[str, str], dict[str, Result]]:
     """The results of each row of the table, by contestant; the layer is named where there are several."""
     several = len({result.layer for result in results}) > 1
     rows: dict[tuple[str, str], dict[str, Result]] = {}
@@ -204,10 +219,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, list):
         return "+".join(map(str, value))
     return json.dumps(value) if isinstance(value, dict) else value
-
-
-def _replace(file: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
-    partial = file.with_name(file.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, file)

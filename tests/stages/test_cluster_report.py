@@ -1,5 +1,5 @@
+import io
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from pydantic import PrivateAttr
 
 from cf_lightning.clustering.faiss import FaissKMeans
-from cf_lightning.clustering.sheets import Sheets
+from cf_lightning.clustering.sheets import PLACES, Gallery, Sheets
 from cf_lightning.data.folder import FolderImages
 from cf_lightning.data.index import Index
 from cf_lightning.errors import StoreError
@@ -85,7 +86,6 @@ def test_the_numbers_are_those_of_the_clusters(source: FolderImages, inputs: Inp
     assert "stability" not in found
     facts = json.loads((out / "facts.json").read_text())
     assert facts["nmi_labels"] == found["agreement"]["labels"]["nmi"]
-    assert (out / facts["page"]).is_file()
 
 
 def test_the_table_has_a_row_for_each_cluster(source: FolderImages, inputs: Inputs) -> None:
@@ -118,15 +118,34 @@ def test_the_pictures_show_the_images_of_the_clusters(source: FolderImages, inpu
             assert len(figure.convert("RGB").getcolors(2**20)) > 10, name
 
 
-def test_the_page_stands_alone_and_names_are_only_names(source: FolderImages, inputs: Inputs) -> None:
-    page = (report(source, inputs) / "index.html").read_text(encoding="utf-8")
-    assert not re.search(r"https?://|<link|<script src", page)
-    assert set(re.findall(r'<img src="(.{11})', page)) == {"data:image/"}
-    assert page.count("<img") == 2 + 3 * 3
-    assert "3 clusters of images" in page
-    assert "&lt;b&gt;red&amp;" in page
-    assert NAME not in page
-    assert str(inputs["data"].parent) not in page
+def test_the_gallery_has_the_images_of_each_cluster(source: FolderImages, inputs: Inputs) -> None:
+    table = pq.read_table(report(source, inputs, gallery=Gallery(columns=4, tile=16)) / "gallery.parquet")
+    clusters = pq.read_table(inputs["out"] / "clusters.parquet").to_pylist()
+    sizes = [clusters[row["cluster"]]["train"] for row in table.to_pylist()]
+    assert sizes == sorted((cluster["train"] for cluster in clusters), reverse=True)
+    for row in table.to_pylist():
+        expected = {"red": 0, "green": 1, "blue": 2, NAME: 0}[clusters[row["cluster"]]["majority"]]
+        for place in PLACES:
+            with Image.open(io.BytesIO(row[place])) as strip:
+                assert strip.size == (4 * 16, 16)
+                tiles = np.asarray(strip.convert("RGB")).reshape(16, 4, 16, 3).mean(axis=(0, 2))
+            assert (tiles.argmax(axis=1) == expected).all()
+
+
+def test_a_gallery_of_some_clusters_decodes_each_image_once(
+    source: FolderImages, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+    image = FolderImages.image
+
+    def noted(self: FolderImages, index: Index, row: int) -> Any:
+        decoded.append(row)
+        return image(self, index, row)
+
+    monkeypatch.setattr(FolderImages, "image", noted)
+    out = report(source, inputs, gallery=Gallery(clusters=2, columns=2))
+    assert len(pq.read_table(out / "gallery.parquet")) == 2
+    assert len(decoded) == len(set(decoded)) == 3 * 3 * 2, "the sheets show all three clusters"
 
 
 def test_more_clusters_than_a_page_holds(
@@ -162,33 +181,32 @@ def test_labels_of_other_images_are_refused(source: FolderImages, inputs: Inputs
         report(source, inputs)
 
 
-class Run:
-    """What the tracker uses of a W&B run."""
+class Noting(CSVTracker):
+    """A logger that has a place for everything."""
 
-    def __init__(self) -> None:
-        self.summary: dict[str, Any] = {}
-        self.logged: dict[str, Any] = {}
+    _shown: list[Any] = PrivateAttr(default_factory=list)
 
-    def log(self, shown: dict[str, Any]) -> None:
-        self.logged |= shown
+    def show(
+        self, numbers: dict[str, Any], tables: dict[str, list[dict[str, Any]]], pictures: dict[str, Path]
+    ) -> None:
+        self._shown.append((numbers, tables["clusters"], pictures))
 
 
-def test_wandb_gets_numbers_table_and_pictures(source: FolderImages, inputs: Inputs) -> None:
-    tracker, run = WandbTracker(), Run()
-    tracker._runs.append(run)
+def test_a_logger_gets_numbers_table_and_pictures(source: FolderImages, inputs: Inputs) -> None:
+    tracker = Noting()
     report(source, inputs, logger=tracker)
-    assert run.summary["sizes"]["empty"] == 0
-    table = run.logged["clusters"]
-    assert len(table.data) == 3
-    first = dict(zip(table.columns, table.data[0], strict=True))
-    assert first["train"] == max(row[table.columns.index("train")] for row in table.data)
-    assert type(first["nearest"]).__name__ == type(run.logged["sheet_1"]).__name__ == "Image"
-    assert first["majority"] in first["top_labels"]
+    ((numbers, table, pictures),) = tracker._shown
+    assert numbers["sizes"]["empty"] == 0
+    assert set(pictures) == {"sizes", "inertia", "sheet_1"}
+    assert len(table) == 3
+    assert table[0]["train"] == max(row["train"] for row in table)
+    assert isinstance(table[0]["nearest"], Image.Image)
+    assert table[0]["majority"] in table[0]["top_labels"]
 
 
 def test_a_logger_without_a_place_for_it_is_no_obstacle(source: FolderImages, inputs: Inputs) -> None:
-    assert (report(source, inputs, logger=CSVTracker()) / "index.html").is_file()
-    assert (report(source, inputs, logger=WandbTracker()) / "index.html").is_file()
+    assert (report(source, inputs, logger=CSVTracker()) / "facts.json").is_file()
+    assert (report(source, inputs, logger=WandbTracker()) / "facts.json").is_file()
 
 
 def test_every_k_has_its_report_and_no_other_key_knows_of_it(

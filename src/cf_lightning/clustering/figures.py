@@ -1,57 +1,37 @@
-"""The curves of a clustering, as PNG files."""
+"""The figures of a clustering, for its artifact and for pages."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-FILL, ACCENT = "#4878a8", "#c8553d"
+from cf_lightning.report.curves import COLOURS, STYLE, Series, line_chart, plain_axes
 
 
-def draw_sizes(path: Path, sizes: np.ndarray) -> None:
+@rc_context(STYLE)
+def sizes_figure(sizes: np.ndarray) -> Figure:
     """A histogram of (K,) cluster sizes on a logarithmic axis; empty clusters have no place on it."""
     sizes = sizes[sizes > 0]
     mean = sizes.mean()
     edges = np.exp(np.histogram_bin_edges(np.log(sizes), "rice")).tolist()
-    with _axes(path) as axes:
-        axes.hist(sizes, bins=edges, color=FILL, edgecolor="white", linewidth=0.5)
-        axes.axvline(mean, color=ACCENT, linewidth=1.2)
-        place = axes.get_xaxis_transform()
-        axes.text(mean, 1.02, f"mean {mean:,.4g}", ha="center", color=ACCENT, transform=place)
-        axes.set_xscale("log", subs=[2, 5] if edges[-1] < 100 * edges[0] else [])  # room for their names
-        axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.xaxis.set_minor_formatter("{x:,.0f}")
-        axes.locator_params("y", integer=True)
-        axes.set_xlabel("images in a cluster")
-        axes.set_ylabel("clusters")
+    figure, axes = plain_axes(2.7)
+    axes.hist(sizes, bins=edges, color=COLOURS[0], alpha=0.75, edgecolor=COLOURS[0], linewidth=0.5)
+    axes.axvline(mean, color=COLOURS[1], linewidth=1.2)
+    top = axes.get_xaxis_transform()
+    axes.text(mean, 1.02, f"mean {mean:,.4g}", ha="center", color=COLOURS[1], transform=top)
+    axes.set_xscale("log", subs=[2, 5] if edges[-1] < 100 * edges[0] else [])  # room for their names
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_minor_formatter("{x:,.0f}")
+    axes.locator_params("y", integer=True)
+    axes.set(xlabel="images in a cluster", ylabel="clusters")
+    return figure
 
 
-def draw_inertia(path: Path, inertia: Sequence[float]) -> None:
+def inertia_figure(inertia: Sequence[float]) -> Figure:
     """The inertia of each iteration against the first one's."""
-    percent = 100 * np.asarray(inertia) / (inertia[0] or 1)
-    with _axes(path) as axes:
-        axes.plot(np.arange(1, len(percent) + 1), percent, color=FILL, marker=".", markersize=5)
-        axes.annotate(
-            f"{inertia[-1]:.4g}", (len(percent), percent[-1]), (0, 6), textcoords="offset points", ha="right"
-        )
-        axes.set_xlim(0.5, len(percent) + 0.5)
-        axes.locator_params("x", integer=True)
-        axes.set_xlabel("iteration")
-        axes.set_ylabel("inertia, % of the first")
-
-
-@contextmanager
-def _axes(path: Path) -> Iterator["Axes"]:
-    """Plain axes; what was drawn is saved at the end. No window and no global state of pyplot."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(4.6, 2.8), dpi=200, layout="constrained")
-        yield figure.add_subplot()
-        figure.savefig(path, metadata={"Software": None})
+    percent = (100 * np.asarray(inertia) / (inertia[0] or 1)).tolist()
+    line = Series(f"{inertia[-1]:.4g}", range(1, len(percent) + 1), percent)
+    figure = line_chart([line], x_label="iteration", y_label="inertia, % of the first")
+    figure.axes[0].locator_params("x", integer=True)
+    return figure

@@ -1,10 +1,12 @@
-"""The stage that says what clusters are worth, in numbers, a table, pictures and a page to look at."""
+"""The stage that says what clusters are worth: in numbers, in a table, and in pictures."""
 
 import csv
 import itertools
 import json
+from contextlib import closing
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,17 +16,13 @@ from pydantic import Field
 from cf_lightning.clustering import quality
 from cf_lightning.clustering.base import Fit
 from cf_lightning.clustering.clusterer import Clusterer
-from cf_lightning.clustering.page import write_page
 from cf_lightning.clustering.quality import Known, Members
-from cf_lightning.clustering.sheets import PLACES, Sheets, Strip
+from cf_lightning.clustering.sheets import PLACES, Gallery, Line, Sheets
+from cf_lightning.clustering.watch import LiveWatch
 from cf_lightning.data.index import Index
 from cf_lightning.data.source import ImageSource
-from cf_lightning.data.views import View
 from cf_lightning.rows import open_rows, read_rows, read_skipped
 from cf_lightning.stages.base import Stage
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 THEMES = 8  # typical names of a cluster
 NEAREST = 5  # images of a cluster that the table names
@@ -36,28 +34,36 @@ class ClusterReport(Stage):
 
     Inputs: ``data``, ``features`` in the clustered space, and ``labels``, the artifact of the cluster stage.
 
-    Writes ``report.json``, ``clusters.parquet`` (a row for each cluster), ``sizes.png``, ``inertia.png``,
-    ``sheet_<page>.jpg``, ``index.html`` (all of it in one file) and ``facts.json``.
+    Writes ``report.json``, ``clusters.parquet`` (a row for each cluster), ``gallery.parquet`` (a row for each
+    cluster with pictures, the largest first: its number and, for each of ``PLACES``, a strip of tiles as a
+    WebP file or null), ``sizes`` and ``inertia`` (``.svg`` and ``.png``), ``sheet_<page>.jpg`` and
+    ``facts.json``. A run's ``report.html`` shows it all.
+
+    An image that is shown is decoded once. A gallery of 1,000 clusters of 15 photos takes about 7 s of one
+    core where they have 64 pixels, and 0.8 ms more for each photo of 500 x 375.
 
     Attributes:
         data: the images.
         cluster: how the clusters were made, to make them again with other seeds.
         stability: further fits, with the seeds that follow; the adjusted Rand index of every two of them and
             the one that is reported on is measured. They run in one process.
-        sheets: which clusters and images are shown.
+        sheets: which clusters and images are on the contact sheets.
+        gallery: which are in the gallery.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     RANKS: ClassVar[Literal["all", "one"]] = "one"
 
     data: ImageSource
     cluster: Clusterer
     stability: int = Field(default=0, ge=0)
     sheets: Sheets = Sheets()
+    gallery: Gallery = Gallery()
 
     def run(self, out: Path, **inputs: Path) -> None:
         """Measure, draw, write; an interrupted attempt is repeated."""
-        from cf_lightning.clustering.figures import draw_inertia, draw_sizes
+        from cf_lightning.clustering.figures import inertia_figure, sizes_figure
+        from cf_lightning.report.curves import save
 
         index = Index.read(inputs["data"])
         labels = read_rows(inputs["labels"], "labels", index)
@@ -75,20 +81,19 @@ class ClusterReport(Stage):
         if self.stability:
             report["stability"] = self._stability(index, labels, inputs["features"])
         table = self._table(index, labels, centroids, splits, known)
-        strips = self._strips(index, train, table)
+        lines, gallery = self._pictures(index, train, table)
         pq.write_table(table, out / "clusters.parquet")
+        pq.write_table(gallery, out / "gallery.parquet", compression="none")
         (out / "report.json").write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
-        draw_sizes(out / "sizes.png", train.sizes)
-        draw_inertia(out / "inertia.png", _curve(inputs["labels"] / "inertia.csv"))
-        for page in range(0, len(strips), LINES):
-            sheet = self.sheets.sheet(strips[page : page + LINES])
+        save(sizes_figure(train.sizes), out / "sizes")
+        save(inertia_figure(_curve(inputs["labels"] / "inertia.csv")), out / "inertia")
+        for page in range(0, len(lines), LINES):
+            sheet = self.sheets.sheet(lines[page : page + LINES])
             sheet.save(out / f"sheet_{page // LINES + 1}.jpg", quality=92)
-        origin = Path(self.data.root or type(self.data).__name__).name
-        write_page(out / "index.html", origin, report, table, strips)
         (out / "facts.json").write_text(json.dumps(_facts(report), indent=2) + "\n")
         if self.runtime.logger:
             pictures = {file.stem: file for file in sorted(out.iterdir()) if file.suffix in (".png", ".jpg")}
-            self.runtime.logger.show(report, {"clusters": _rows(table, strips)}, pictures)
+            self.runtime.logger.show(report, {"clusters": _rows(table, lines)}, pictures)
 
     def _measure(
         self, labels: np.ndarray, splits: dict[str, Members], known: dict[str, Known]
@@ -117,10 +122,11 @@ class ClusterReport(Stage):
         train = np.setdiff1d(index.rows("train"), skipped)
         seeds = [self.cluster.seed + further for further in range(1, self.stability + 1)]
         fits = [labels[train]]
-        job = Fit(self.runtime.device_kind())
         with process_group(self.runtime):
             for seed in seeds:
-                again = self.cluster.model_copy(update={"seed": seed}).cluster(rows, train, skipped, job)
+                with closing(LiveWatch(self.cluster.engine.num_reports(), [])) as watch:
+                    job = Fit(self.runtime.device_kind(), watch=watch)
+                    again = self.cluster.model_copy(update={"seed": seed}).cluster(rows, train, skipped, job)
                 fits.append(again.labels[train])
         ari = [float(adjusted_rand_score(one, two)) for one, two in itertools.combinations(fits, 2)]
         return {"seeds": seeds, "ari": float(np.mean(ari)), "ari_of_pairs": ari}
@@ -154,23 +160,24 @@ class ClusterReport(Stage):
         columns["nearest_images"] = pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), keys)
         return pa.table(columns)
 
-    def _strips(self, index: Index, train: Members, table: pa.Table) -> list[Strip]:
-        """Decode the images to show."""
-        from torchvision.transforms.v2.functional import to_pil_image
-
-        square = View(resize=self.sheets.tile, crop=self.sheets.tile).build()
-
-        def load(row: int) -> "Image.Image":
-            return to_pil_image(square(self.data.image(index, row)))  # type: ignore[no-any-return]
-
-        strips = []
-        for cluster, chosen in self.sheets.choose(train.sizes, self.cluster.seed).items():
-            rows = self.sheets.rows(train, cluster, self.cluster.seed)
-            pictures = {place: self.sheets.montage(rows[place], load) for place in PLACES}
-            strips.append(
-                Strip(cluster, chosen, int(train.sizes[cluster]), _themes(table, cluster), pictures)
-            )
-        return strips
+    def _pictures(self, index: Index, train: Members, table: pa.Table) -> tuple[list[Line], pa.Table]:
+        """Decode the images to show, cluster by cluster: the lines of the sheets and the gallery's table."""
+        seed = self.cluster.seed
+        on_sheets, in_gallery = (one.choose(train.sizes, seed) for one in (self.sheets, self.gallery))
+        lines, strips = [], []
+        for cluster in np.argsort(-train.sizes, kind="stable").tolist():
+            image = cache(lambda row: self.data.image(index, row))  # of one cluster at a time
+            if cluster in in_gallery:
+                tiles = self.gallery.tiles(train, cluster, seed, image)
+                encoded = {place: self.gallery.strip(some) for place, some in tiles.items()}
+                strips.append({"cluster": cluster, **encoded})
+            if cluster in on_sheets:
+                tiles = self.sheets.tiles(train, cluster, seed, image)
+                pictures = {place: self.sheets.montage(some) for place, some in tiles.items()}
+                size, themes = int(train.sizes[cluster]), _themes(table, cluster)
+                lines.append(Line(cluster, on_sheets[cluster], size, themes, pictures))
+        schema = pa.schema([("cluster", pa.int64()), *((place, pa.binary()) for place in PLACES)])
+        return lines, pa.Table.from_pylist(strips, schema)
 
 
 def _themes(table: pa.Table, cluster: int) -> list[str]:
@@ -190,12 +197,12 @@ def _facts(report: dict[str, Any]) -> dict[str, Any]:
     facts = {f"nmi_{column}": found["nmi"] for column, found in agreement.items()}
     if "stability" in report:
         facts["ari"] = report["stability"]["ari"]
-    return {**facts, "largest_share": sizes["largest_share"], "empty": sizes["empty"], "page": "index.html"}
+    return {**facts, "largest_share": sizes["largest_share"], "empty": sizes["empty"]}
 
 
-def _rows(table: pa.Table, strips: list[Strip]) -> list[dict[str, Any]]:
+def _rows(table: pa.Table, lines: list[Line]) -> list[dict[str, Any]]:
     """The table with names in plain text and, where a cluster is shown, its images; the largest first."""
-    shown = {strip.cluster: strip.pictures for strip in strips}
+    shown = {line.cluster: line.pictures for line in lines}
     rows = []
     for row in table.sort_by([("train", "descending")]).to_pylist():
         for column in ("top_labels", "top_tags"):
