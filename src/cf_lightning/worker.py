@@ -55,7 +55,7 @@ def run_stage(folder: Path) -> None:
     if tracker is None:
         stage.run(folder, **inputs)
         return
-    with tracker.run(name, folder, stage.runtime, job["node"]):
+    with tracker.run(name, folder, stage.runtime, job["node"], inputs):
         stage.run(folder, **inputs)
 
 

@@ -20,7 +20,9 @@ class CSVTracker(Tracker):
     _place: list[Path] = PrivateAttr(default_factory=list)
 
     @contextmanager
-    def run(self, stage: str, out: Path, runtime: Runtime, config: dict[str, Any]) -> Iterator[None]:
+    def run(
+        self, stage: str, out: Path, runtime: Runtime, config: dict[str, Any], inputs: dict[str, Path]
+    ) -> Iterator[None]:
         """Note where the stage's metrics go."""
         self._place.append(Path(runtime.run_dir) / "logs" / f"{stage}-{out.stem[:8]}")
         try:
