@@ -1,10 +1,9 @@
-"""The program as a person starts it: the table, what is cached, sweeps, loggers."""
+"""The program as a person starts it: the table, what is cached, loggers."""
 
 import csv
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,37 +58,6 @@ def test_the_demo_from_nothing_and_again_from_the_store(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_a_sweep_over_k_shares_what_comes_before_the_clusters(launcher: str, tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "cf_lightning", "-m", *SHORT, *ONE_ROW, "cluster.k=8,16,32"]
-    line += [f"runtime.store={tmp_path / 'store'}", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
-    if launcher == "joblib":
-        line += ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=800)
-    assert done.returncode == 0, done.stderr
-    counts = artifacts(tmp_path / "store")
-    assert {stage: counts[stage] for stage in ("pretrain", "extract", "cluster", "clusterfit")} == {
-        "pretrain": 1,
-        "extract": 1,
-        "cluster": 3,
-        "clusterfit": 3,
-    }
-    ks = [scores(tmp_path / "sweep" / str(job))[0]["k"] for job in range(3)]
-    assert ks == ["8", "16", "32"]
-    assert not list((tmp_path / "store").rglob("*.partial"))
-
-
-@pytest.mark.slow
-def test_a_job_that_fails_does_not_end_the_sweep(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "cf_lightning", "-m", *SHORT, *ONE_ROW, "cluster.k=100000,8"]
-    line += [f"runtime.store={tmp_path / 'store'}", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
-    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=800)
-    assert done.returncode != 0
-    assert "k=100000" in done.stderr
-    assert scores(tmp_path / "sweep" / "1")[0]["k"] == "8"
-
-
-@pytest.mark.slow
 def test_broken_images_are_left_out_listed_and_counted_or_named(
     cli: Cli, tmp_path: Path, image_folder: Callable[..., Path]
 ) -> None:
@@ -109,20 +77,6 @@ def test_broken_images_are_left_out_listed_and_counted_or_named(
     assert re.search(r"extract .*skipped=1\b", done.stdout)
     labels = np.load(next((tmp_path / "store" / "cluster").glob("*/labels.npy")))
     assert (labels == -1).sum() == 1
-
-
-@pytest.mark.slow
-def test_wandb_has_one_finished_run_for_each_stage(cli: Cli, tmp_path: Path) -> None:
-    done = cli(*SHORT, *ONE_ROW, "logger=wandb", "cluster.k=8")
-    assert done.returncode == 0, done.stderr
-    folders = list((tmp_path / "run" / "wandb").glob("offline-run-*"))
-    stages = artifacts(tmp_path / "store")
-    assert len(folders) == sum(stages.values()) - stages["index"]
-    for folder in folders:
-        binary = next(folder.glob("*.wandb")).read_bytes()
-        assert b"demo" in binary, "the experiment is the group"
-    plain = cli(*SHORT, *ONE_ROW, "cluster.k=8", run="plain")
-    assert " ran " not in plain.stdout, "a logger is no part of a key"
 
 
 @pytest.mark.slow

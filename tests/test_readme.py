@@ -32,7 +32,8 @@ def test_every_command_composes(line: str, compose: Compose) -> None:
         key, _, value = word.partition("=")
         if key.startswith("hydra"):
             continue
-        first = value if value.startswith("[") else value.split(",")[0]  # of a sweep, the first job
+        # of a sweep, the first job
+        first = value if value.startswith("[") else value.removeprefix("choice(").split(",")[0]
         plain.append(f"{key}={first}" if value else f"{key}=x")
     if not any(word.startswith("+experiment") for word in plain):
         plain.insert(0, "+experiment=hashtag_r50")

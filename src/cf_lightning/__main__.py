@@ -9,6 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from cf_lightning.config import conf_dir, register_resolvers
+from cf_lightning.multirun import conclude, run_job
 from cf_lightning.pipeline import run
 from cf_lightning.worker import exit_on_sigterm
 
@@ -21,7 +22,9 @@ def main(cfg: DictConfig) -> float:
     cfg.runtime.experiment = str(info.runtime.choices.get("experiment") or "custom")
     cfg.runtime.overrides = list(info.overrides.task)
     if info.mode == RunMode.MULTIRUN:
-        cfg.runtime.sweep_dir = str(Path(info.sweep.dir).absolute())
+        cfg.runtime.sweep_dir = str(Path(info.runtime.cwd, info.sweep.dir))
+        if not cfg.plan:
+            return run_job(cfg, int(info.job.num))
     return run(cfg)
 
 
@@ -40,4 +43,10 @@ if __name__ == "__main__":
     else:
         register_resolvers()
         exit_on_sigterm()
-        main()
+        try:
+            main()
+        except KeyboardInterrupt:
+            sys.exit(130)
+        finally:
+            failed = conclude()
+        sys.exit(int(failed))  # W&B asks for a number

@@ -108,7 +108,8 @@ def run(cfg: DictConfig) -> float:
         record.objective = objective(results)
     console.table(results_table(results))
     console.summary(plan, record.seconds)
-    console.note(f"results in {folder}; to look at: {folder / 'report.html'}")
+    console.note(f"results in {folder}")
+    console.note(f"to look at: {folder / 'report.html'}")
     return record.objective
 
 
