@@ -79,9 +79,11 @@ def _torchrun(partial: Path, num_processes: int, num_threads: int) -> None:
     environment["OMP_NUM_THREADS"] = str(num_threads)
     error = partial / "error.txt"
     error.unlink(missing_ok=True)
-    log = partial / "torchrun.log"
+    log, driver = partial / "torchrun.log", os.getpid()
     with open(log, "a") as stderr:  # progress bars go to stdout
-        group = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent, stderr=stderr)
+        group = subprocess.Popen(
+            command, env=environment, preexec_fn=lambda: die_with_parent(driver), stderr=stderr
+        )
         try:
             code = group.wait()
         finally:

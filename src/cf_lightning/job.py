@@ -77,9 +77,10 @@ def run_process(cfg: DictConfig, share: Share, output: Output, wanted: Callable[
     Raises:
         ConfigError: an interpolation in the configuration cannot be resolved.
     """
+    driver = os.getpid()
 
     def confined() -> None:
-        die_with_parent()
+        die_with_parent(driver)
         share.confine()
 
     with TemporaryFile() as job:

@@ -17,12 +17,15 @@ from typing import NoReturn
 WARNING = "cf_lightning warning: "  # how the driver finds our warnings among the group's noise
 
 
-def die_with_parent() -> None:
-    """Ask Linux for a SIGKILL when the parent dies; torchrun's workers survive it otherwise."""
+def die_with_parent(parent: int) -> None:
+    """Ask Linux for a SIGKILL when the parent dies; torchrun's workers survive it otherwise.
+
+    Args:
+        parent: its process id; if another process is the parent by now, it has died before.
+    """
     if sys.platform == "linux":
-        parent = os.getppid()
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent or parent == 1:
+        if os.getppid() != parent:
             os._exit(1)
 
 
@@ -78,7 +81,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    die_with_parent()
+    if os.getppid() == 1:  # torchrun is gone already; it is never the first process itself
+        sys.exit(1)
+    die_with_parent(os.getppid())
     exit_on_sigterm()
     main()
     leave()
