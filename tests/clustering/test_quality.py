@@ -6,7 +6,7 @@ import pytest
 
 from cf_lightning.clustering import quality
 from cf_lightning.clustering.quality import Known, Members
-from cf_lightning.clustering.sheets import PLACES, Sheets, Strip
+from cf_lightning.clustering.sheets import PLACES, Line, Sheets
 from cf_lightning.data.index import Index
 
 Names = list[list[str]]
@@ -179,11 +179,10 @@ def test_a_sheet_has_a_line_for_each_cluster_and_its_images_in_their_places() ->
     sheets = Sheets(columns=2, tile=16)
     colours = {"nearest": (250, 0, 0), "random": (0, 250, 0), "farthest": (0, 0, 250)}
     pictures = {
-        place: sheets.montage(np.arange(1), lambda _, colour=colour: Image.new("RGB", (16, 16), colour))
-        for place, colour in colours.items()
+        place: sheets.montage([Image.new("RGB", (16, 16), colour)]) for place, colour in colours.items()
     }
-    strip = Strip(7, "largest", 12, ["мост", "pont"], pictures)
-    one, three = sheets.sheet([strip]), sheets.sheet([strip] * 3)
+    line = Line(7, "largest", 12, ["мост", "pont"], pictures)
+    one, three = sheets.sheet([line]), sheets.sheet([line] * 3)
     assert three.width == one.width
     assert three.height > one.height
     found = {colour: count for count, colour in three.getcolors(2**20)}
