@@ -19,9 +19,15 @@ import throughput
 import torch
 from measuring import Row
 
+import sweeps
 from cf_lightning.precision import resolve_precision
 
-PARTS = {"front_door": front_door.rows, "throughput": throughput.rows, "memory": memory.rows}
+PARTS = {
+    "front_door": front_door.rows,
+    "throughput": throughput.rows,
+    "memory": memory.rows,
+    "sweeps": sweeps.rows,
+}
 PACKAGES = ("torch", "torchvision", "lightning", "faiss-gpu", "faiss-cpu", "numpy", "hydra-core")
 HEADER = ("what", "median (range of rounds)", "target", "met", "ours against theirs")
 
