@@ -148,7 +148,7 @@ def test_a_list_from_the_command_line_to_the_table(
     assert alone.returncode == 0, alone.stderr
     done = cli(*small, "cluster.k=[6,4]")
     assert done.returncode == 0, done.stderr
-    made = {line.split()[0] for line in done.stdout.splitlines() if " ran " in line}
+    made = set(re.findall(r"^(\w+) +ran +[\d.]+ s", done.stdout, re.MULTILINE))
     assert made & {"pretrain", "extract", "space"} == set()
     assert len(list((tmp_path / "store" / "cluster").glob("*/manifest.json"))) == 2, "that of 4 was there"
     with open(tmp_path / "run" / "results.csv", newline="") as file:

@@ -92,6 +92,7 @@ def run(cfg: DictConfig) -> float:
     if node["plan"]:
         transfer(plan, node, method(plan, node))
         plan.check()
+        console.note(_scale(node))
         console.plan(plan)
         return 0.0
     folder, logger = Path(node["runtime"]["run_dir"]), node["runtime"]["logger"]
