@@ -102,7 +102,8 @@ def test_the_group_names_experiment_and_sweep(out: Path, runtime: Runtime) -> No
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stage_that_is_stopped_has_failed(number: signal.Signals, out: Path, runtime: Runtime) -> None:
     code = (
-        "import sys, time; from pathlib import Path\n"
+        "import signal, sys, time; from pathlib import Path\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background shell ignores it
         "from cf_lightning.worker import exit_on_sigterm\n"
         "from cf_lightning.runtime import Runtime\n"
         "from cf_lightning.tracking.wandb import WandbTracker\n"
