@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,7 +25,7 @@ from cf_lightning.config import build
 from cf_lightning.console import Console
 from cf_lightning.errors import UserError
 from cf_lightning.job import Output, run_process
-from cf_lightning.runs import Run
+from cf_lightning.runs import Run, now
 from cf_lightning.share import Share, machine, shares, slot
 from cf_lightning.sweep import job_folders, read_jobs
 
@@ -89,13 +88,9 @@ class Driver(Callback):
             minutes = config.hydra.launcher.timeout_min
             print(f"a job is ended after {minutes} minutes (hydra.launcher.timeout_min)", flush=True)
         driver = os.getpid() if parts else None
-        sweep = Sweep(began=_now(), overrides=overrides, shares=parts, driver=driver)
+        sweep = Sweep(began=now(), overrides=overrides, shares=parts, driver=driver)
         (Driver.folder / SLOTS).mkdir(parents=True, exist_ok=True)
         (Driver.folder / SLOTS / "sweep.json").write_text(sweep.model_dump_json(indent=1))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _num_jobs(hydra: DictConfig, overrides: list[str]) -> int:
@@ -151,7 +146,7 @@ def _begin(runtime: DictConfig, folder: Path) -> None:
         experiment=runtime.experiment,
         overrides=list(runtime.overrides),
         sweep=runtime.sweep_dir,
-        started=_now(),
+        started=now(),
         store=str(Path(runtime.store).expanduser().absolute()),
     ).write(folder)
 

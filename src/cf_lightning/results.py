@@ -79,7 +79,7 @@ def write_csv(file: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]
     text = StringIO()
     table = csv.DictWriter(text, columns, lineterminator="\n")
     table.writeheader()
-    table.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    table.writerows({name: cell(value) for name, value in row.items()} for row in rows)
     replace_file(file, text.getvalue())
 
 
@@ -201,7 +201,7 @@ def _title(results: Sequence[Result]) -> Text:
     """The experiment, and k where something was clustered."""
     experiment = results[0].experiment if results else "no result"
     k = next((result.k for result in results if result.k is not None), None)
-    return Text(experiment + ("" if k is None else f", k={_cell(k)}"), style="bold")
+    return Text(experiment + ("" if k is None else f", k={cell(k)}"), style="bold")
 
 
 def _caption(results: Sequence[Result], compared: bool) -> Text:
@@ -214,7 +214,7 @@ def _caption(results: Sequence[Result], compared: bool) -> Text:
     return Text("\n".join(lines), style="dim")
 
 
-def _cell(value: Any) -> Any:
+def cell(value: Any) -> Any:
     """A CSV cell: what a list holds with a plus between, JSON where the value has more structure."""
     if isinstance(value, list):
         return "+".join(map(str, value))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cf_lightning.errors import DataError, UserError
+from cf_lightning.results import replace_file
 
 if TYPE_CHECKING:
     from cf_lightning.plan import Plan
@@ -75,9 +76,7 @@ class Run(BaseModel):
     def write(self, folder: Path) -> None:
         """Replace ``folder/run.json`` in one atomic step."""
         folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f"{FILE}.partial"
-        draft.write_text(self.model_dump_json(indent=1))
-        os.replace(draft, folder / FILE)
+        replace_file(folder / FILE, self.model_dump_json(indent=1))
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
@@ -113,7 +112,7 @@ def recorded(plan: "Plan", runtime: dict[str, Any]) -> Iterator[Run]:
         experiment=runtime["experiment"],
         overrides=runtime["overrides"],
         sweep=runtime["sweep_dir"],
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        started=now(),
         store=str(plan.store.root),
         environment=environment(),
     )
@@ -138,6 +137,11 @@ def recorded(plan: "Plan", runtime: dict[str, Any]) -> Iterator[Run]:
             for step in plan.steps
         ]
         run.write(folder)
+
+
+def now() -> str:
+    """ISO 8601, UTC, as in ``Run.started``."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def environment() -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 import wandb
 from wandb.plot.custom_chart import CustomChart
 
-from cf_lightning.results import Result, gain
+from cf_lightning.results import Result, cell, gain
 from cf_lightning.runs import RunStep
 from cf_lightning.sweep import Panel, Point, panel_of
 
@@ -31,7 +31,7 @@ def csv_table(file: Path) -> wandb.Table:
 def gains_table(results: Sequence[Result]) -> wandb.Table:
     """What the student has more than the teacher, in fractions; see ``results.gain``."""
     names = ["target", "protocol", "layer", "metric", "k", "seed", "gain", "low", "high"]
-    rows = [[*panel, _k(student), student.seed, *found] for panel, student, found in _gains(results)]
+    rows = [[*panel, cell(student.k), student.seed, *found] for panel, student, found in _gains(results)]
     return table(names, rows)
 
 
@@ -96,10 +96,6 @@ def _gains(results: Sequence[Result]) -> list[tuple[Panel, Result, tuple[float, 
     teachers = {panel_of(one): one for one in results if one.contestant == "teacher"}
     students = {panel_of(one): one for one in results if one.contestant == "student"}
     return [(p, one, gain(teachers[p], one)) for p, one in students.items() if p in teachers]
-
-
-def _k(result: Result) -> int | str | None:
-    return "+".join(map(str, result.k)) if isinstance(result.k, list) else result.k
 
 
 def _typed(name: str, cells: Sequence[str]) -> list[Any]:
