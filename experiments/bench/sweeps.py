@@ -13,7 +13,7 @@ from cf_lightning.runs import Run
 from cf_lightning.sweep import job_folders
 
 K = (100, 200, 400, 700, 1000)
-SHARED = ("target=[species]", "transfer=[linear]", "clusterfit.epochs=15")
+SHARED = ("target=[species]", "transfer=[linear]", "clusterfit.epochs=40")  # jobs of about two minutes
 
 
 def rows(folder: Path) -> Iterator[Row]:
@@ -28,10 +28,11 @@ def rows(folder: Path) -> Iterator[Row]:
     )
     whole = sweep()
     stages = sum(step.seconds or 0 for run in finished(folder) for step in run.steps if not step.cached)
+    beside = (whole - stages) / len(K)
     yield Row(
         f"Sweep of {len(K)} k over a cached extraction / the sum of its stages",
         f"{whole / stages:.2f}",
-        f"{whole:.0f} against {stages:.0f} s",
+        f"{whole:.0f} against {stages:.0f} s: {beside:.1f} s a job beside its stages",
         whole / stages,
         Bound("<=", 1.1),
     )
