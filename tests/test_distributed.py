@@ -78,7 +78,7 @@ def test_training_on_two_processes_agrees_with_one(
             "data=folder",
             f"data.root={folder_of_images}",
             f"runtime.devices={devices}",
-            "pretrain=labels",
+            "pretrain=supervised",
             "pretrain.epochs=2",
             "pretrain.batch_size=16",
             "pretrain.precision=32-true",

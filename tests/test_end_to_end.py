@@ -69,7 +69,7 @@ def test_broken_images_are_left_out_listed_and_counted_or_named(
     root = image_folder(per_class=30)
     (root / "red" / "003.png").write_bytes((root / "red" / "003.png").read_bytes()[:60])
     Image.fromarray(np.zeros((20, 20), np.uint8)).save(root / "blue" / "gray.png")
-    data = ("data=folder", f"data.root={root}", "pretrain=labels", "pretrain.batch_size=16")
+    data = ("data=folder", f"data.root={root}", "pretrain=supervised", "pretrain.batch_size=16")
     small = (*SHORT, *ONE_ROW, *data, "clusterfit.batch_size=16", "cluster.k=4")
     failed = cli(*small)
     assert failed.returncode

@@ -23,7 +23,7 @@ from conftest import Cli
 
 Compose = Callable[..., dict[str, Any]]
 Chain = dict[str, list[Step]]
-SMALL = ("+experiment=demo", "runtime.accelerator=cpu", "model.width=4", "data=folder", "pretrain=labels")
+SMALL = ("+experiment=demo", "runtime.accelerator=cpu", "model.width=4", "data=folder", "pretrain=supervised")
 SHORT = ("pretrain.epochs=1", "pretrain.batch_size=16", "clusterfit.epochs=1", "clusterfit.batch_size=16")
 
 

@@ -41,7 +41,7 @@ class Place:
             "+experiment=demo",
             "runtime.accelerator=cpu",
             f"runtime.store={self.store}",
-            *("data=folder", f"data.root={images}", "pretrain=labels", "cluster_report.stability=0"),
+            *("data=folder", f"data.root={images}", "pretrain=supervised", "cluster_report.stability=0"),
             *(
                 "pretrain.epochs=1",
                 "clusterfit.epochs=1",

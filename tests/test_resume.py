@@ -30,7 +30,7 @@ def stage(compose: Callable[..., dict[str, Any]], image_folder: Callable[..., Pa
         "+experiment=demo",
         "data=folder",
         f"data.root={image_folder(per_class=16)}",
-        "pretrain=labels",
+        "pretrain=supervised",
         "pretrain.epochs=3",
         "pretrain.batch_size=8",
         "model.width=4",

@@ -3,6 +3,7 @@ import pyarrow as pa
 import pytest
 
 from cf_lightning.data.index import Index
+from cf_lightning.data.views import View
 from cf_lightning.errors import DataError
 from cf_lightning.tasks.hashtags import Hashtags
 
@@ -44,4 +45,4 @@ def test_the_vocabulary_is_counted_over_training_rows_alone() -> None:
     task = Hashtags(min_count=1)
     assert task.targets(index(TAGS, splits)).names == ["cat", "dog"]
     with pytest.raises(DataError, match=r"1 tags .*min_count=2"):
-        Hashtags(min_count=2).check(index(TAGS, splits))
+        Hashtags(min_count=2).check(index(TAGS, splits), View())

@@ -9,7 +9,8 @@ from torch.utils.data import DataLoader
 
 from cf_lightning.models.tiny import TinyTrunk
 from cf_lightning.optimization import Optimization
-from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier, cross_entropy
+from cf_lightning.tasks.losses import cross_entropy
+from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
 
 
 def test_single_labels_equal_torch_cross_entropy() -> None:

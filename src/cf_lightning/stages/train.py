@@ -8,13 +8,14 @@ from pydantic import Field
 
 from cf_lightning.data.index import Index
 from cf_lightning.data.source import ImageSource
-from cf_lightning.data.views import Augmentation
+from cf_lightning.data.views import Augmentation, View
 from cf_lightning.errors import ConfigError
 from cf_lightning.models.base import TrunkRecipe
 from cf_lightning.optimization import Optimization
 from cf_lightning.precision import Precision
 from cf_lightning.stages.base import Stage
 from cf_lightning.tasks.base import Targets, Task
+from cf_lightning.tasks.noise import with_noise
 
 if TYPE_CHECKING:
     from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
@@ -31,6 +32,10 @@ class Train(Stage):
         data: the images.
         model: the architecture.
         task: what is learned of them.
+        needs: stages whose artifacts the task reads, by the name that it knows them by.
+        view: size of the images in this training; null is the data's.
+        noise: share of the training labels that another class replaces: the paper's control experiment.
+        noise_seed: of the labels that are replaced.
         optimization: optimiser and schedule.
         augmentation: random view of the training images.
         epochs: passes over as many images as have a target.
@@ -42,6 +47,10 @@ class Train(Stage):
     data: ImageSource
     model: TrunkRecipe
     task: Task
+    needs: dict[str, Stage] = {}
+    view: View | None = None
+    noise: float = Field(default=0.0, ge=0, le=1)
+    noise_seed: int = Field(default=0, ge=0)
     optimization: Optimization
     augmentation: Augmentation
     epochs: int = Field(ge=1)
@@ -52,7 +61,9 @@ class Train(Stage):
     def check(self, **indexes: Index) -> None:
         """The task finds its labels, and there is at least one whole batch for all devices."""
         data = indexes["data"]
-        self.task.check(data)
+        self.task.check(data, self.view or self.data.view)
+        if self.noise and not self.task.OF_LABELS:
+            raise ConfigError(f"noise={self.noise}: this training has no labels that could be replaced")
         num_train = len(data.rows("train"))
         if num_train < self.batch_size:
             raise ConfigError(
@@ -78,10 +89,12 @@ class Train(Stage):
         from cf_lightning.trainer import build_trainer
 
         index = Index.read(inputs["data"])
-        targets = self._targets(index, inputs)
+        artifacts = {name: folder for name, folder in inputs.items() if name != "data"}
+        targets = self._targets(index, artifacts)
+        self.task.prepare(**artifacts)
         module = self._module(targets.num_classes)
         images = ImageDataModule(
-            self.data,
+            self.data.model_copy(update={"view": self.view}) if self.view else self.data,
             index=index,
             targets=targets.values,
             weights=targets.weights,
@@ -100,14 +113,17 @@ class Train(Stage):
             checkpoint.remove()
         trainer.strategy.barrier()
 
-    def _targets(self, index: Index, inputs: dict[str, Path]) -> Targets:
-        """Of one head, or of as many as there are clusterings ``labels_<head>`` among the inputs."""
+    def _targets(self, index: Index, artifacts: dict[str, Path]) -> Targets:
+        """Of one head, or of as many as there are clusterings ``labels_<head>`` among the artifacts."""
         heads = {
-            name.removeprefix("labels_"): self.task.targets(index, folder)
-            for name, folder in inputs.items()
+            name.removeprefix("labels_"): self.task.targets(index, labels=folder)
+            for name, folder in artifacts.items()
             if name.startswith("labels_")
         }
-        return Targets.stacked(heads) if heads else self.task.targets(index, inputs.get("labels"))
+        targets = Targets.stacked(heads) if heads else self.task.targets(index, **artifacts)
+        return (
+            with_noise(targets, index.rows("train"), self.noise, self.noise_seed) if self.noise else targets
+        )
 
     def _module(self, num_classes: int | dict[str, int]) -> "PseudoLabelClassifier":
         import torch
@@ -117,7 +133,7 @@ class Train(Stage):
 
         torch.manual_seed(self.seed)
         module = PseudoLabelClassifier(
-            self.model.build(), num_classes, self.optimization, self.batch_size, self.seed
+            self.model.build(), num_classes, self.task, self.optimization, self.batch_size, self.seed
         )
         if self.runtime.device_kind() == "cpu" and self.runtime.num_devices() > 1:
             convert(module)

@@ -13,10 +13,8 @@ from cf_lightning.tasks.base import Targets, Task
 class Clusters(Task):
     """Targets are the assignments of a cluster artifact, and so is the width of the head."""
 
-    def targets(self, data: Index, labels: Path | None = None) -> Targets:
+    def targets(self, data: Index, **inputs: Path) -> Targets:
         """(N,) int64 cluster ids; -1 where a sample could not be decoded."""
-        if labels is None:
-            raise ValueError("the task Clusters needs a cluster artifact")
-        values = np.array(read_rows(labels, "labels", data))
-        k = json.loads((labels / "labels.json").read_text())["k"]
+        values = np.array(read_rows(inputs["labels"], "labels", data))
+        k = json.loads((inputs["labels"] / "labels.json").read_text())["k"]
         return Targets(values, [f"cluster {number}" for number in range(k)])

@@ -1,12 +1,14 @@
 """Weakly supervised pre-training on hashtags (Mahajan et al. 2018, section 2)."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
 from cf_lightning.data.index import Index
+from cf_lightning.data.views import View
 from cf_lightning.errors import DataError
 from cf_lightning.tasks.base import Targets, Task
 
@@ -23,10 +25,12 @@ class Hashtags(Task):
         power: of the resampling.
     """
 
+    OF_LABELS: ClassVar[bool] = True
+
     min_count: int = Field(default=1, ge=1)
     power: float = Field(default=0.5, ge=0, le=1)
 
-    def check(self, data: Index) -> None:
+    def check(self, data: Index, view: View) -> None:
         """At least two tags must reach ``min_count``."""
         names, _ = self._vocabulary(data)
         if len(names) < 2:
@@ -35,7 +39,7 @@ class Hashtags(Task):
                 f"{self.min_count} training images; hashtag pre-training needs 2 (column data.columns.tags)"
             )
 
-    def targets(self, data: Index, labels: Path | None = None) -> Targets:
+    def targets(self, data: Index, **inputs: Path) -> Targets:
         """(N, T) int64 numbers of each image's known tags, in alphabetical order of the tags."""
         names, counts = self._vocabulary(data)
         row, tag = _pairs(data)

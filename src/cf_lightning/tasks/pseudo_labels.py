@@ -1,4 +1,4 @@
-"""``PseudoLabelClassifier``: a trunk and one or several linear heads trained with cross-entropy."""
+"""``PseudoLabelClassifier``: a trunk and one or several heads, trained on what a task makes of images."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,15 +6,17 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torch.nn import functional
 from torchmetrics import MeanMetric
 
 from cf_lightning.models.trunk import Trunk
 from cf_lightning.optimization import Optimization
+from cf_lightning.tasks.base import Task
+from cf_lightning.tasks.clusters import Clusters
+from cf_lightning.tasks.draws import Draws
 
 
 class PseudoLabelClassifier(LightningModule):
-    """Cross-entropy on cluster ids, class labels or hashtags.
+    """Cross-entropy on cluster ids, class labels or hashtags, or another task's inputs, head and loss.
 
     Batches are ``(images, targets, index)``: (B, 3, H, W) uint8; (B,) int64 classes or (B, T) int64
     tags filled up with -1, whose k tags share a target of 1/k; (B,) int64 rows, negative for images
@@ -28,6 +30,7 @@ class PseudoLabelClassifier(LightningModule):
     Args:
         trunk: the network, trained together with the head.
         num_classes: width of the head; of several heads by name, as in ``{"k100": 100, "k500": 500}``.
+        task: what the network sees of a batch, its head and its loss; it has been prepared.
         optimization: recipe of optimiser and schedule.
         batch_size: global; it scales the learning rate.
         seed: everything drawn within an epoch follows from it and the epoch's number.
@@ -37,6 +40,7 @@ class PseudoLabelClassifier(LightningModule):
         self,
         trunk: Trunk,
         num_classes: int | Mapping[str, int],
+        task: Task | None = None,
         optimization: Optimization | None = None,
         batch_size: int = 256,
         seed: int = 0,
@@ -45,15 +49,16 @@ class PseudoLabelClassifier(LightningModule):
         self.trunk = trunk.to(memory_format=torch.channels_last)
         heads = num_classes if isinstance(num_classes, Mapping) else {}
         self.widths = list(heads.values()) if isinstance(num_classes, Mapping) else [num_classes]
-        self.head = nn.Linear(trunk.feature_dim, sum(self.widths))  # several lie side by side
+        self.task = task or Clusters()
+        self.head = self.task.head(trunk.feature_dim, sum(self.widths))  # several lie side by side
         self.optimization = optimization or Optimization()
         self.batch_size, self.seed = batch_size, seed
         self.val_loss, self.val_top1 = MeanMetric(), MeanMetric()
         self.val_top1_of = nn.ModuleDict({head: MeanMetric() for head in heads})
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 to (B, K) logits, those of several heads side by side."""
-        features = self.trunk(images)
+        """(B, 3, H, W), or (B, P, 3, H, W) patches, uint8 to (B, K) logits, those of heads side by side."""
+        features = self.trunk(images.flatten(0, -4)).unflatten(0, images.shape[:-3])
         # oneDNN multiplies bf16 matrices of odd width ten times slower than those of even width
         with torch.autocast("cpu", enabled=False):
             logits: Tensor = self.head(features.float())
@@ -65,18 +70,15 @@ class PseudoLabelClassifier(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
         """Mean loss over the batch."""
-        images, targets, index = batch
-        losses = torch.stack([cross_entropy(*head) for head in self._by_head(self(images), targets)])
-        loss = (losses.mean(0) * (index >= 0)).mean()
+        losses, _ = self._scores(batch, self.current_epoch)
+        loss = (losses.mean(0) * (batch[2] >= 0)).mean()
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
-        """Loss and top-1 over the decodable rows."""
-        images, targets, index = batch
-        heads, decoded = self._by_head(self(images), targets), (index >= 0).float()
-        losses = torch.stack([cross_entropy(*head) for head in heads])
-        hits = torch.stack([first_is_right(*head).float() for head in heads])
+        """Loss and top-1 over the decodable rows; what a task draws is the same in every epoch."""
+        losses, hits = self._scores(batch, epoch=0)
+        decoded = (batch[2] >= 0).float()
         self.val_loss.update(losses.mean(0), decoded)
         self.val_top1.update(hits.mean(0), decoded)
         self.log_dict({"val/loss": self.val_loss, "val/top1": self.val_top1}, prog_bar=True, on_epoch=True)
@@ -90,6 +92,14 @@ class PseudoLabelClassifier(LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         return self.optimization.build(self, self.batch_size, steps)
 
+    def _scores(self, batch: tuple[Tensor, Tensor, Tensor], epoch: int) -> tuple[Tensor, Tensor]:
+        """Of each head and sample, (H, B) float32: the loss, and 1 where the first prediction is right."""
+        images, targets, index = batch
+        inputs, targets = self.task.batch(images, targets, Draws(index, self.seed, epoch))
+        heads = self._by_head(self(inputs), targets)
+        losses, hits = zip(*(self.task.score(*head, inputs) for head in heads), strict=True)
+        return torch.stack(losses), torch.stack(hits).float()
+
     def _by_head(self, logits: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
         """The logits (B, K) and the targets, (B,) or (B, T), of each head."""
         several = len(self.val_top1_of) > 0
@@ -97,24 +107,3 @@ class PseudoLabelClassifier(LightningModule):
             raise ValueError(f"targets of shape {tuple(targets.shape)} for heads of widths {self.widths}")
         own = targets.unbind(1) if several else (targets,)
         return list(zip(torch.split(logits, self.widths, dim=1), own, strict=True))
-
-
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of each sample in float32, 0 where it has no target.
-
-    Args:
-        logits: (B, K).
-        targets: (B,) int64 classes, or (B, T) int64 classes that share the target evenly; -1 is none.
-
-    Returns:
-        (B,) float32.
-    """
-    targets = targets.view(len(targets), -1)
-    present = (targets >= 0).float()
-    log_p = functional.log_softmax(logits.float(), dim=1).gather(1, targets.clamp(min=0))
-    return -(log_p * present).sum(1) / present.sum(1).clamp(min=1)
-
-
-def first_is_right(logits: Tensor, targets: Tensor) -> Tensor:
-    """(B,) bool: whether the first prediction of (B, K) logits is (one of) the sample's targets."""
-    return (targets.view(len(targets), -1) == logits.argmax(1, keepdim=True)).any(1)

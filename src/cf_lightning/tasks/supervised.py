@@ -1,16 +1,20 @@
 """Supervised training on class labels."""
 
 from pathlib import Path
+from typing import ClassVar
 
 from cf_lightning.data.index import Index
+from cf_lightning.data.views import View
 from cf_lightning.errors import DataError
 from cf_lightning.tasks.base import Targets, Task
 
 
-class Classes(Task):
+class Supervised(Task):
     """Each image's one label; the classes are the index's, in alphabetical order."""
 
-    def check(self, data: Index) -> None:
+    OF_LABELS: ClassVar[bool] = True
+
+    def check(self, data: Index, view: View) -> None:
         """There must be at least two classes and no image with several."""
         data.single_labels()
         if len(data.classes) < 2:
@@ -19,6 +23,6 @@ class Classes(Task):
                 "(column data.columns.label)"
             )
 
-    def targets(self, data: Index, labels: Path | None = None) -> Targets:
+    def targets(self, data: Index, **inputs: Path) -> Targets:
         """(N,) int64; -1 where an image has no label."""
         return Targets(data.single_labels(), data.classes)
