@@ -39,7 +39,7 @@ CASES = {
     ),
     "no such contestant": (
         ["+experiment=demo", "contestant=[techer]"],
-        r"contestant=techer: there are random",
+        r"Could not find 'contestant/techer'",
     ),
     "several nodes": (["+experiment=demo", "runtime.nodes=2"], r"runtime\.nodes=2"),
     "knn above the images": (

@@ -12,10 +12,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from cf_lightning.chain import cluster
 from cf_lightning.console import Console
 from cf_lightning.errors import ConfigError
 from cf_lightning.models.tiny import TinyTrunk
-from cf_lightning.pipeline import cluster, method
+from cf_lightning.pipeline import method
 from cf_lightning.plan import Plan, Step
 from cf_lightning.store import Store
 from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
@@ -33,7 +34,10 @@ def planned(compose: Compose, image_folder: Callable[..., Path], tmp_path: Path)
 
     def make(k: str) -> Chain:
         cfg = compose(*SMALL, *SHORT, f"data.root={root}", f"cluster.k={k}")
-        return method(Plan(Store(str(tmp_path / "store"))), cfg)
+        chain = method(Plan(Store(str(tmp_path / "store"))), cfg)
+        (teacher,) = chain.teachers
+        earlier = {"pretrain": [teacher.trunk], "extract": [teacher.extracted]}
+        return {**earlier, "cluster": chain.clusterings, "clusterfit": [chain.student]}
 
     return make
 
@@ -86,7 +90,7 @@ def test_the_k_that_cannot_be_is_named(
     root = image_folder(per_class=10)
     cfg = compose(*SMALL, f"data.root={root}", "data.holdout=0", f"cluster.k={k}")
     plan = Plan(Store(str(tmp_path / "store")))
-    cluster(plan, cfg["cluster"], data=plan.index(cfg["data"], "data"))
+    cluster(plan, cfg["cluster"], {"data": plan.index(cfg["data"], "data")})
     with pytest.raises(ConfigError, match=message):
         plan.check()
 
@@ -99,14 +103,16 @@ def test_each_head_learns_the_labels_of_its_clustering(
     save_file(TinyTrunk(width=4).build().network.state_dict(), tmp_path / "weights.safetensors")
     cfg = compose(
         *(*SMALL, *SHORT, f"data.root={root}", "data.on_error=skip", "cluster.k=[7,3]"),
-        *("teacher=file", f"teacher.path={tmp_path / 'weights.safetensors'}", f"runtime.run_dir={tmp_path}"),
+        *("teacher=file", "model@teacher.model=tiny", "teacher.model.width=4", f"runtime.run_dir={tmp_path}"),
+        f"teacher.path={tmp_path / 'weights.safetensors'}",
     )
     plan = Plan(Store(str(tmp_path / "store")))
     data = plan.index(cfg["data"], "data")
     teacher = plan.add("pretrain", cfg["teacher"], "fixed weights")
-    features = plan.add("extract", cfg["extract"], "features", data=data, trunk=teacher)
+    extract = {**cfg["extract"], "model": cfg["teacher"]["model"]}
+    features = plan.add("extract", extract, "features", data=data, trunk=teacher)
     space = plan.add("space", cfg["cluster"]["space"], "space", data=data, features=features)
-    clusterings = cluster(plan, cfg["cluster"], data=data, features=space)
+    clusterings = cluster(plan, cfg["cluster"], {"data": data, "features": space})
     student = plan.add("clusterfit", cfg["clusterfit"], "student", data=data, **clusterings)
 
     seen: dict[int, list[list[int]]] = {}

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from cf_lightning.errors import DataError
-from cf_lightning.results import Result, gain, read_results, results_table, write_results
+from cf_lightning.results import Result, gain, read_results, write_results
+from cf_lightning.results_table import results_table
 
 # DESIGN: people and scripts type these names
 COLUMNS = (
@@ -123,6 +124,21 @@ def test_table_without_a_teacher_compares_nothing() -> None:
     text = rendered([result("random", 0.1), result()])
     assert "student - teacher" not in text
     assert "*" not in text
+
+
+def test_many_contestants_stand_below_each_other_with_what_each_gains() -> None:
+    others = ("teacher", "student", "teacher_2x", "distillation")
+    results = [result("random", 0.1), *(result(name, 0.4 + 0.02 * i) for i, name in enumerate(others))]
+    lines = [" ".join(line.split()) for line in rendered(results, width=80).splitlines()]
+    assert "target protocol contestant percent - teacher n test" in lines
+    assert "birds linear top1 random 10.0 ±1.9 500" in lines
+    assert "teacher 40.0 ±1.9 500" in lines
+    assert "teacher_2x 44.0 ±1.9 * +4.0 ±2.7 500" in lines
+
+
+def test_a_teacher_of_random_weights_is_named() -> None:
+    text = rendered([result("teacher", details={"not pre-trained": "teacher"}), result()])
+    assert "teacher: random weights (teacher.pretrained=false)" in text
 
 
 def test_layers_are_named_where_there_are_several() -> None:

@@ -2,84 +2,70 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from cf_lightning.chain import Chain, Config, Teacher, cluster, teach, teacher_nodes
 from cf_lightning.config import build
 from cf_lightning.console import Console
+from cf_lightning.contestants.base import Contestant, Entry
 from cf_lightning.errors import ConfigError
 from cf_lightning.plan import Plan, Step
 from cf_lightning.report.run_page import reported
-from cf_lightning.results import Result, objective, results_table, write_results
+from cf_lightning.results import Result, objective, write_results
+from cf_lightning.results_table import results_table
 from cf_lightning.runs import recorded
 from cf_lightning.store import Store
 
-Config = dict[str, Any]
 
-
-def method(plan: Plan, cfg: Config) -> dict[str, list[Step]]:
+def method(plan: Plan, cfg: Config) -> Chain:
     """The chain of the method; every step is planned here and run later, in this order."""
     data = plan.index(cfg["data"], "data")
-    teacher = teach(plan, cfg)
-    features = plan.add("extract", cfg["extract"], "features of the teacher", data=data, trunk=teacher)
-    space = plan.add("space", cfg["cluster"]["space"], "features to cluster", data=data, features=features)
-    labels = cluster(plan, cfg["cluster"], data=data, features=space)
-    for one in labels.values():
-        report = {**cfg["cluster_report"], "cluster": one.node}
-        plan.add("cluster_report", report, f"report on {one.title}", data=data, features=space, labels=one)
-    student = plan.add("clusterfit", cfg["clusterfit"], "student on clusters", data=data, **labels)
-    chain = {"pretrain": [teacher], "extract": [features], "cluster": [*labels.values()]}
-    return {**chain, "clusterfit": [student]}
+    teachers = []
+    for name, node in teacher_nodes(cfg).items():
+        trunk, own_data = teach(plan, name, node)
+        whose = f"of the teacher {name}".rstrip()
+        extract = {**cfg["extract"], "model": node["model"]}
+        extracted = plan.add("extract", extract, f"features {whose}", data=data, trunk=trunk)
+        space = cfg["cluster"]["space"]
+        features = plan.add("space", space, f"features {whose} to cluster", data=data, features=extracted)
+        labels = cluster(plan, cfg["cluster"], {"data": data, "features": features}, of=name)
+        for one in labels.values():
+            report = {**cfg["cluster_report"], "cluster": one.node}
+            title = f"report on {one.title}"
+            plan.add("cluster_report", report, title, data=data, features=features, labels=one)
+        teachers.append(Teacher(name, node, own_data, trunk, extracted, features, labels))
+    heads = {head: step for teacher in teachers for head, step in teacher.labels.items()}
+    student = plan.add("clusterfit", cfg["clusterfit"], "student on clusters", data=data, **heads)
+    return Chain(cfg, data, teachers, student)
 
 
-def teach(plan: Plan, cfg: Config) -> Step:
-    """The teacher: trained on D_pre, or whatever stage the ``teacher`` group names."""
-    if "_target_" in cfg["teacher"]:
-        return plan.add("pretrain", cfg["teacher"], "teacher that was given")
-    data = plan.index(cfg["pretrain"]["data"], "pretrain.data")
-    return plan.add("pretrain", cfg["pretrain"], "teacher", data=data)
-
-
-def cluster(plan: Plan, node: Config, **inputs: Step) -> dict[str, Step]:
-    """One clustering for each k, by the names that the student knows them by.
-
-    Each is the artifact that its k has alone. A student of one k, in a list or not, knows it as
-    ``labels``; a student of several has a head for each ``labels_k<k>``, in ascending order: the order
-    in which a person lists them is no part of its key and must change nothing.
-    """
-    ks = _ascending(node["k"])
-    name = "labels_k{}" if len(ks) > 1 else "labels"
-    return {name.format(k): plan.add("cluster", {**node, "k": k}, f"clusters, k={k}", **inputs) for k in ks}
-
-
-def transfer(plan: Plan, cfg: Config, chain: dict[str, list[Step]]) -> list[tuple[Config, Step]]:
+def transfer(plan: Plan, cfg: Config, chain: Chain) -> list[tuple[Config, Step]]:
     """Every contestant on every target by every protocol, each with its row of the table, still blank."""
-    (teacher,), (student,) = chain["pretrain"], chain["clusterfit"]
-    contestants = {
-        "random": (cfg["model"], None),
-        "teacher": (cfg["teacher"]["model"], teacher),
-        "student": (cfg["model"], student),
-    }
-    for name in cfg["contestant"]:
-        if name not in contestants:
-            raise ConfigError(f"contestant={name}: there are {', '.join(contestants)}")
+    entries = [entry for name, node in cfg["contestant"].items() for entry in enter(name, node, plan, chain)]
     protocols = {name: node for name, node in cfg["transfer"].items() if isinstance(node, dict)}
     planned = []
     for target, source in cfg["target"].items():
         data = plan.index(source, f"target.{target}")
-        for contestant in cfg["contestant"]:
-            model, trunk = contestants[contestant]
-            node = {**cfg["target_features"], "data": source, "model": model}
-            if trunk is None:
-                node["random_seed"] = cfg["transfer"]["seed"]
-            given = {"trunk": trunk} if trunk else {}
-            title = f"{contestant} on {target}"
+        for entry in entries:
+            node = {**cfg["target_features"], "data": source, "model": entry.model}
+            if entry.trunk is None:
+                node["random_seed"] = entry.random_seed
+            given = {"trunk": entry.trunk} if entry.trunk else {}
+            title = f"{entry.name} on {target}"
             features = plan.add("target_features", node, title, data=data, **given)
             for protocol, settings in protocols.items():
                 step = plan.add("transfer", settings, f"{title}: {protocol}", data=data, features=features)
-                planned.append((_blank(cfg, chain, contestant, target, step), step))
+                planned.append((_blank(cfg, entry, target, step), step))
     return planned
+
+
+def enter(name: str, node: Config, plan: Plan, chain: Chain) -> list[Entry]:
+    """Plan one contestant."""
+    contestant = build(node, f"contestant.{name}")
+    if not isinstance(contestant, Contestant):
+        raise ConfigError(f"contestant.{name}._target_={node['_target_']}: not a contestant")
+    return contestant.enter(name, plan, chain)
 
 
 def run(cfg: DictConfig) -> float:
@@ -114,15 +100,6 @@ def run(cfg: DictConfig) -> float:
     return record.objective
 
 
-def _ascending(k: Any) -> list[Any]:
-    """``cluster.k`` as a list; a number is checked by the stage that it is a setting of."""
-    if not isinstance(k, list):
-        return [k]
-    if not k or any(type(one) is not int for one in k) or len(set(k)) < len(k):
-        raise ConfigError(f"cluster.k={k}: a list has whole numbers, each of them once, as in [16,64]")
-    return sorted(k)
-
-
 def _scale(cfg: Config) -> str:
     """A line that says how large this run is, and how to have it larger."""
     if cfg["scale"] == "paper":
@@ -134,30 +111,22 @@ def _scale(cfg: Config) -> str:
     )
 
 
-def _blank(cfg: Config, chain: dict[str, list[Step]], contestant: str, target: str, step: Step) -> Config:
+def _blank(cfg: Config, entry: Entry, target: str, step: Step) -> Config:
     """A row of the table as far as it is known before anything has run."""
-    made_by = {"random": [], "teacher": ["pretrain"], "student": list(chain)}[contestant]
-    keys = {
-        f"{stage}_key": _plain([known.key for known in steps]) if stage in made_by else None
-        for stage, steps in chain.items()
-    }
     return {
         "experiment": cfg["runtime"]["experiment"],
-        "contestant": contestant,
+        "contestant": entry.name,
         "target": target,
-        "k": _plain([known.node["k"] for known in chain["cluster"]]),
+        "k": entry.k,
         "seed": cfg["seed"],
-        **keys,
+        **entry.keys(),
         "transfer_key": step.key,
+        "details": entry.details,
     }
-
-
-def _plain(values: list[Any]) -> Any:
-    """What a list holds if that is a single thing, else the list."""
-    return values[0] if len(values) == 1 else values
 
 
 def _scored(plan: Plan, blank: Config, step: Step) -> list[Result]:
     """The rows that a finished transfer artifact fills."""
     scores = json.loads((plan.folder(step) / "metrics.json").read_text())
-    return [Result(**blank, seconds=step.seconds, **score) for score in scores]
+    rows = [{**blank, **score, "details": blank["details"] | score["details"]} for score in scores]
+    return [Result(**row, seconds=step.seconds) for row in rows]

@@ -1,4 +1,4 @@
-"""The result table: one row for each measured number, in files and on the terminal."""
+"""The results: one row for each measured number, and the files that hold them."""
 
 import csv
 import json
@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 from cf_lightning.errors import DataError
 
@@ -35,7 +32,7 @@ class Result:
         k: clusters; several for a student with several heads, in the CSV as 4000+16000.
         seed: the run's seed.
         seconds: what the transfer stage took when it ran.
-        pretrain_key: the artifact behind it; null where the contestant has none.
+        pretrain_key: the artifact behind it; one for each teacher, null where the contestant has none.
         extract_key: likewise.
         cluster_key: likewise; one for each k.
         clusterfit_key: likewise.
@@ -56,8 +53,8 @@ class Result:
     k: int | list[int] | None
     seed: int
     seconds: float
-    pretrain_key: str | None
-    extract_key: str | None
+    pretrain_key: str | list[str] | None
+    extract_key: str | list[str] | None
     cluster_key: str | list[str] | None
     clusterfit_key: str | None
     transfer_key: str | None
@@ -119,40 +116,6 @@ def objective(results: Sequence[Result]) -> float:
     return sum(top1) / len(top1) if top1 else 0.0
 
 
-def results_table(results: Sequence[Result]) -> Table:
-    """One row for each target and protocol, one column for each contestant, in percent.
-
-    Where there are a teacher and a student, a column says what the student gains, coloured and
-    starred where the interval of the difference (``gain``) excludes 0. Top-5 is only in the files.
-
-    Args:
-        results: of one run; contestants may lack some of the rows.
-    """
-    shown = [result for result in results if result.metric != "top5"]
-    contestants = list(dict.fromkeys(result.contestant for result in shown))
-    compared = {"teacher", "student"} <= set(contestants)
-    table = Table(
-        title=_title(shown),
-        title_justify="left",
-        caption=_caption(shown, compared),
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    for name in ("target", "protocol"):
-        table.add_column(name, overflow="fold")
-    for name in [*contestants, *(["student - teacher"] if compared else []), "n test"]:
-        table.add_column(name, justify="right", no_wrap=True)
-    for (target, protocol), row in table_rows(shown).items():
-        cells = [_percent(row.get(contestant)) for contestant in contestants]
-        if compared:
-            cells.append(_gain(row.get("teacher"), row.get("student")))
-        n_test = max(result.n_test for result in row.values())
-        table.add_row(target, protocol, *cells, str(n_test))
-    return table
-
-
 def gain(before: Result, after: Result) -> tuple[float, float, float]:
     """The difference of two fractions and its 95 % interval, from their Wilson intervals.
 
@@ -181,37 +144,12 @@ def table_rows(results: Sequence[Result]) -> dict[tuple[str, str], dict[str, Res
     return rows
 
 
-def _percent(result: Result | None) -> Text:
-    if result is None:
-        return Text("-", style="dim")
-    half = (result.ci_high - result.ci_low) / 2
-    return Text.assemble(f"{100 * result.value:.1f}", (f" ±{100 * half:.1f}", "dim"))
-
-
-def _gain(teacher: Result | None, student: Result | None) -> Text:
-    if teacher is None or student is None:
-        return Text("-", style="dim")
-    difference, low, high = gain(teacher, student)
-    shown = low > 0 or high < 0
-    style = "dim" if not shown else "bold green" if difference > 0 else "bold red"
-    return Text(f"{'* ' if shown else ''}{100 * difference:+.1f} ±{50 * (high - low):.1f}", style=style)
-
-
-def _title(results: Sequence[Result]) -> Text:
-    """The experiment, and k where something was clustered."""
-    experiment = results[0].experiment if results else "no result"
-    k = next((result.k for result in results if result.k is not None), None)
-    return Text(experiment + ("" if k is None else f", k={cell(k)}"), style="bold")
-
-
-def _caption(results: Sequence[Result], compared: bool) -> Text:
-    """What the intervals are, and how many images of each target were left out."""
-    lines = ["percent ± half the 95 % Wilson interval over the test images, for one seed"]
-    if compared:
-        lines.append("* the difference's 95 % interval excludes 0 (Newcombe; conservative on shared images)")
+def notes(results: Sequence[Result]) -> list[str]:
+    """What a reader of the table has to know: images that were left out, teachers that know nothing."""
     skipped = {result.target: result.details.get("skipped", 0) for result in results}
-    lines += [f"{target}: {count} undecodable images left out" for target, count in skipped.items() if count]
-    return Text("\n".join(lines), style="dim")
+    lines = [f"{target}: {count} undecodable images left out" for target, count in skipped.items() if count]
+    random = {name for result in results for name in result.details.get("not pre-trained", "").split()}
+    return lines + [f"{name}: random weights (teacher.pretrained=false)" for name in sorted(random)]
 
 
 def cell(value: Any) -> Any:

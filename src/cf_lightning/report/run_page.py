@@ -13,7 +13,7 @@ from cf_lightning.errors import DataError
 from cf_lightning.report.gallery import BYTES, clustering
 from cf_lightning.report.page import write_page
 from cf_lightning.report.training import training_curves
-from cf_lightning.results import Result, gain, read_results, table_rows
+from cf_lightning.results import Result, gain, notes, read_results, table_rows
 from cf_lightning.runs import Run, RunStep
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def write_run_report(folder: Path) -> Path:
     except DataError as error:
         results, no_results = [], str(error)
     reports = [step for step in _made(run) if step.stage == "cluster_report"]
-    trained = [step for step in _made(run) if step.stage in ("pretrain", "clusterfit")]
+    trained = [step for step in _made(run) if step.stage in ("pretrain", "clusterfit", "train")]
     write_page(
         folder / PAGE,
         "run.html",
@@ -108,12 +108,11 @@ def result_table(results: list[Result]) -> dict[str, Any] | None:
                 "n_test": max(result.n_test for result in found.values()),
             }
         )
-    skipped = {result.target: result.details.get("skipped", 0) for result in results}
     return {
         "contestants": contestants,
         "rows": rows,
         "compared": {"teacher", "student"} <= set(contestants),
-        "skipped": {target: count for target, count in skipped.items() if count},
+        "notes": notes(results),
         "figure": _dots(contestants, rows),
     }
 

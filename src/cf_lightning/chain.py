@@ -1,0 +1,119 @@
+"""The parts of the method as they are planned: teachers, their clusters, and the student."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from cf_lightning.errors import ConfigError
+from cf_lightning.plan import Plan, Step
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A teacher and what comes of it.
+
+    Attributes:
+        name: among several; empty where there is one.
+        node: the stage's configuration.
+        data: the index of D_pre; ``None`` for weights that were given.
+        trunk: the step that makes it.
+        extracted: its features of D_cf.
+        features: the same in the clustered space.
+        labels: the clusterings of them, by the names of the student's heads.
+    """
+
+    name: str
+    node: Config
+    data: Step | None
+    trunk: Step
+    extracted: Step
+    features: Step
+    labels: dict[str, Step]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """All that the method has planned.
+
+    Attributes:
+        cfg: of the run.
+        data: the index of D_cf.
+        teachers: one or several.
+        student: the step that makes it.
+    """
+
+    cfg: Config
+    data: Step
+    teachers: list[Teacher]
+    student: Step
+
+    @property
+    def clusterings(self) -> list[Step]:
+        """What the student is trained on."""
+        return [step for teacher in self.teachers for step in teacher.labels.values()]
+
+
+def teacher_nodes(cfg: Config) -> dict[str, Config]:
+    """The teachers' stages by name: ``teachers``, or, where that is empty, what ``teacher`` says."""
+    one = cfg["teacher"] if "_target_" in cfg["teacher"] else cfg["pretrain"]
+    nodes = cfg["teachers"] or {"": one}
+    for name in cfg["teachers"]:
+        if not name.isidentifier():
+            raise ConfigError(f"teachers.{name}: a name has letters, digits and underscores")
+    return nodes
+
+
+def teach(plan: Plan, name: str, node: Config) -> tuple[Step, Step | None]:
+    """Plan a teacher, and before it what its task needs, such as the permutations of Jigsaw.
+
+    Returns:
+        The step, and the index of D_pre where it is trained here.
+    """
+    title = f"teacher {name}".strip()
+    needs = {
+        need: plan.add(need, stage, f"{need} for {title}") for need, stage in node.get("needs", {}).items()
+    }
+    if "data" not in node:
+        return plan.add("pretrain", node, f"{title} that was given"), None
+    data = plan.index(node["data"], f"teachers.{name}.data" if name else "pretrain.data")
+    return plan.add("pretrain", node, title, data=data, **needs), data
+
+
+def cluster(
+    plan: Plan, node: Config, inputs: dict[str, Step], stage: str = "cluster", of: str = ""
+) -> dict[str, Step]:
+    """One clustering for each k, by the names that the student knows them by.
+
+    Each is the artifact that its k has alone. A student of one clustering knows it as ``labels``; a student
+    of several has a head for each ``labels_<teacher>_k<k>`` (what there is one of is left out), k ascending:
+    the order in which a person lists them is no part of its key and must change nothing.
+
+    Args:
+        plan: to add to.
+        node: configuration of the stage.
+        inputs: of the stage.
+        stage: its folder in the store.
+        of: the teacher's name among several.
+    """
+    ks = _ascending(node["k"])
+    labels = {}
+    for k in ks:
+        head = "_".join(filter(None, (of, f"k{k}" if len(ks) > 1 else "")))
+        title = f"clusters{of and f' of {of}'}, k={k}"
+        labels["_".join(filter(None, ("labels", head)))] = plan.add(stage, {**node, "k": k}, title, **inputs)
+    return labels
+
+
+def plain(values: list[Any]) -> Any:
+    """What a list holds if that is a single thing, nothing as null, else the list."""
+    return None if not values else values[0] if len(values) == 1 else values
+
+
+def _ascending(k: Any) -> list[Any]:
+    """``cluster.k`` as a list; a number is checked by the stage that it is a setting of."""
+    if not isinstance(k, list):
+        return [k]
+    if not k or any(type(one) is not int for one in k) or len(set(k)) < len(k):
+        raise ConfigError(f"cluster.k={k}: a list has whole numbers, each of them once, as in [16,64]")
+    return sorted(k)

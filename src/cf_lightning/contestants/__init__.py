@@ -1,0 +1,1 @@
+"""Whose representations are compared, beside each other in one table."""

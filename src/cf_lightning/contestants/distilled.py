@@ -1,0 +1,50 @@
+"""A student of the teacher's predictions: knowledge distillation in place of clusters."""
+
+from cf_lightning.chain import Chain, Config, plain
+from cf_lightning.config import build
+from cf_lightning.contestants.base import Contestant, Entry, of
+from cf_lightning.errors import DataError
+from cf_lightning.plan import Plan, Step
+from cf_lightning.tasks.base import Task
+
+
+class Distilled(Contestant):
+    """The student's architecture, trained on D_cf to predict what the teacher predicts of its own labels.
+
+    Attributes:
+        training: the training stage; the task's ``model`` and ``labels`` are the teacher's.
+    """
+
+    training: Config
+
+    def enter(self, name: str, plan: Plan, chain: Chain) -> list[Entry]:
+        """One more training for each teacher."""
+        k = plain([step.node["k"] for step in chain.clusterings])
+        entries = []
+        for teacher in chain.teachers:
+            labels = build(teacher.node["task"], "pretrain.task") if "task" in teacher.node else None
+            if not isinstance(labels, Task) or not labels.OF_LABELS or teacher.data is None:
+                raise self._refused(name, teacher, "a teacher that is trained here on labels or tags")
+            task = {**self.training["task"], "model": teacher.node["model"], "labels": teacher.node["task"]}
+            node = {**self.training, "task": task}
+            if task["hard_weight"]:
+                _check_labels(name, labels, teacher.data, chain.data)
+            inputs = {"data": chain.data, "teacher": teacher.trunk}
+            trunk = plan.add("train", node, of(name, teacher), **inputs)
+            made_by = {"pretrain": [teacher.trunk], "clusterfit": [trunk]}
+            entries.append(Entry(of(name, teacher), node["model"], trunk, k, made_by=made_by))
+        return entries
+
+
+def _check_labels(name: str, task: Task, learned: Step, asked: Step) -> None:
+    """Every label of D_cf must be one that the teacher has learned on D_pre."""
+    assert learned.index is not None
+    assert asked.index is not None
+    root = asked.index.origin
+    known = set(task.targets(learned.index).names)
+    unknown = [label for label in task.targets(asked.index).names if label not in known]
+    if unknown:
+        raise DataError(
+            f"contestant={name}: root={root} has {len(unknown)} labels that the teacher has not "
+            f"learned, such as {unknown[0]}; contestant.{name}.training.task.hard_weight=0 needs none"
+        )

@@ -1,0 +1,36 @@
+"""Students like the student, but of other pseudo-labels made of the same features."""
+
+from cf_lightning.chain import Chain, Config, cluster, plain
+from cf_lightning.contestants.base import Contestant, Entry, about, of
+from cf_lightning.plan import Plan
+
+
+class Relabelled(Contestant):
+    """The student's own training on what another stage makes of the teacher's features.
+
+    Attributes:
+        stage: what makes the pseudo-labels; where it has a ``k``, a list of them gives a head for each.
+    """
+
+    stage: Config
+
+    def enter(self, name: str, plan: Plan, chain: Chain) -> list[Entry]:
+        """A relabelling and a training for each teacher."""
+        entries = []
+        for teacher in chain.teachers:
+            own, inputs = of(name, teacher), {"data": chain.data, "features": teacher.features}
+            if "k" in self.stage:
+                labels = cluster(plan, self.stage, inputs, stage="relabel")
+            else:
+                labels = {"labels": plan.add("relabel", self.stage, own, **inputs)}
+            training = chain.cfg["clusterfit"]
+            trunk = plan.add("train", training, f"student on {own}", data=chain.data, **labels)
+            made_by = {
+                "pretrain": [teacher.trunk],
+                "extract": [teacher.extracted],
+                "cluster": [*labels.values()],
+                "clusterfit": [trunk],
+            }
+            k = plain([step.node["k"] for step in labels.values() if "k" in step.node])
+            entries.append(Entry(own, training["model"], trunk, k, made_by=made_by, details=about([teacher])))
+        return entries
