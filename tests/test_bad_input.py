@@ -39,7 +39,7 @@ CASES = {
     ),
     "no such contestant": (
         ["+experiment=demo", "contestant=[techer]"],
-        r"Could not find 'contestant/techer'",
+        r"Could not load 'contestant/techer'",
     ),
     "several nodes": (["+experiment=demo", "runtime.nodes=2"], r"runtime\.nodes=2"),
     "knn above the images": (

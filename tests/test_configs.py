@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from cf_lightning.chain import teacher_nodes
 from cf_lightning.config import build, conf_dir
+from cf_lightning.contestants.base import Contestant
 from cf_lightning.data.source import ImageSource
 from cf_lightning.keys import artifact_key, canonical
 from cf_lightning.stages.base import Stage
@@ -33,9 +35,16 @@ EVERY_OPTION = [(group, option) for group in groups() for option in options(grou
 # what a person has to say before an option can be used
 NEEDED = {
     ("model", "torchvision"): ["model.name=resnet18"],
+    ("model", "timm"): ["model.name=vit_tiny_patch16_224"],
     ("teacher", "file"): ["teacher.path={file}"],
     ("data", "torchvision"): ["data.name=FashionMNIST"],
 }
+
+
+def complete(cfg: dict[str, Any]) -> None:
+    """Add the models, as the pipeline does."""
+    cfg["extract"]["model"] = next(iter(teacher_nodes(cfg).values()))["model"]
+    cfg["target_features"] |= {"data": cfg["data"], "model": cfg["model"]}
 
 
 @pytest.mark.parametrize("scale", ["demo", "paper"])
@@ -44,7 +53,7 @@ def test_every_experiment_composes_and_every_setting_is_valid(
     experiment: str, scale: str, compose: Compose
 ) -> None:
     cfg = compose(f"+experiment={experiment}", f"scale={scale}")
-    cfg["target_features"] |= {"data": cfg["data"], "model": cfg["model"]}  # as the pipeline does
+    complete(cfg)
     for stage in STAGES:
         assert isinstance(build(cfg[stage], stage), Stage)
     report = {**cfg["cluster_report"], "cluster": cfg["cluster"]}
@@ -54,6 +63,10 @@ def test_every_experiment_composes_and_every_setting_is_valid(
     for name, node in cfg["transfer"].items():
         if isinstance(node, dict):
             assert isinstance(build(node, name), Stage)
+    for name, node in teacher_nodes(cfg).items():
+        assert isinstance(build(node, f"teachers.{name}"), Stage)
+    for name, node in cfg["contestant"].items():
+        assert isinstance(build(node, name), Contestant)
 
 
 @pytest.mark.parametrize("experiment", options("experiment"))
@@ -75,14 +88,16 @@ def test_every_option_of_every_group_composes_and_builds(
 ) -> None:
     (tmp_path / "weights.pth").write_bytes(b"")
     needed = [line.format(file=tmp_path / "weights.pth") for line in NEEDED.get((group, option), [])]
-    listed = f"[{option}]" if group in ("target", "transfer") else option
+    listed = f"[{option}]" if group in ("target", "transfer", "contestant") else option
     cfg = compose("+experiment=demo", f"{group}={listed}", *needed)
     nodes = {
         "target": lambda: cfg["target"][option],
         "transfer": lambda: cfg["transfer"][option],
+        "contestant": lambda: cfg["contestant"][option],
         "logger": lambda: cfg["runtime"]["logger"],
         "cluster/engine": lambda: cfg["cluster"]["engine"],
     }
+    complete(cfg)
     node = nodes.get(group, lambda: cfg[group])()
     if node and "_target_" in node:
         built = build(node, group)
@@ -122,6 +137,7 @@ def test_keys_of_the_experiments_are_those_that_were_accepted(compose: Compose) 
     for experiment in options("experiment"):
         for scale in ("demo", "paper"):
             cfg = compose(f"+experiment={experiment}", f"scale={scale}")
+            complete(cfg)
             nodes = {stage: cfg[stage] for stage in STAGES} | {"space": cfg["cluster"]["space"]}
             found[f"{experiment} {scale}"] = {stage: artifact_key(nodes[stage], {}) for stage in nodes}
     accepted = Path(__file__).parent / "golden_keys.json"

@@ -9,13 +9,13 @@ from cf_lightning.tasks.base import Task
 
 
 class Distilled(Contestant):
-    """The student's architecture, trained on D_cf to predict what the teacher predicts of its own labels.
+    """The student's own training, on what the teacher predicts of its own labels.
 
     Attributes:
-        training: the training stage; the task's ``model`` and ``labels`` are the teacher's.
+        task: of that training; its ``model`` and ``labels`` are the teacher's.
     """
 
-    training: Config
+    task: Config
 
     def enter(self, name: str, plan: Plan, chain: Chain) -> list[Entry]:
         """One more training for each teacher."""
@@ -25,9 +25,9 @@ class Distilled(Contestant):
             labels = build(teacher.node["task"], "pretrain.task") if "task" in teacher.node else None
             if not isinstance(labels, Task) or not labels.OF_LABELS or teacher.data is None:
                 raise self._refused(name, teacher, "a teacher that is trained here on labels or tags")
-            task = {**self.training["task"], "model": teacher.node["model"], "labels": teacher.node["task"]}
-            node = {**self.training, "task": task}
-            if task["hard_weight"]:
+            task = {**self.task, "model": teacher.node["model"], "labels": teacher.node["task"]}
+            node = {**chain.cfg["clusterfit"], "task": task}
+            if self.task["hard_weight"]:
                 _check_labels(name, labels, teacher.data, chain.data)
             inputs = {"data": chain.data, "teacher": teacher.trunk}
             trunk = plan.add("train", node, of(name, teacher), **inputs)
@@ -46,5 +46,5 @@ def _check_labels(name: str, task: Task, learned: Step, asked: Step) -> None:
     if unknown:
         raise DataError(
             f"contestant={name}: root={root} has {len(unknown)} labels that the teacher has not "
-            f"learned, such as {unknown[0]}; contestant.{name}.training.task.hard_weight=0 needs none"
+            f"learned, such as {unknown[0]}; contestant.{name}.task.hard_weight=0 needs none"
         )
