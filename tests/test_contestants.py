@@ -170,7 +170,7 @@ def test_two_teachers_one_student(cli: Cli, tmp_path: Path) -> None:
     done = cli(
         *("+experiment=jigsaw_rotnet_r50", "model=tiny", "model.width=4", "cluster.k=12"),
         *("data.view.resize=36", "data.view.crop=36", "cluster/engine=lloyd", "clusterfit.epochs=1"),
-        *("teachers.jigsaw.epochs=1", "teachers.rotation.epochs=1", "teachers.jigsaw.task.hidden=16"),
+        *("pretrain.epochs=1", "teachers.jigsaw.task.hidden=16"),
         *("target=[species]", "transfer=[knn]", "cluster_report.stability=0"),
     )
     assert done.returncode == 0, done.stderr

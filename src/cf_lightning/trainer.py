@@ -109,5 +109,6 @@ def _quiet() -> None:
         ".*epoch parameter in `scheduler.step.*",
         ".*isinstance.treespec.*",
         ".*You defined a `validation_step` but have no.*",
+        ".*Total length of `DataLoader` across ranks is zero.*",  # data without a split val
     ):
         warnings.filterwarnings("ignore", message)

@@ -136,10 +136,11 @@ def dot_plot(
         levels: lines from top to bottom, in the legend too.
         x_label: of the values' axis.
     """
-    named = len(series) + len(levels) > 1
-    figure, axes = plain_axes(0.9 + max(0.3, 0.16 * len(series)) * len(rows) + 0.2 * named)
+    named = len(series) + len(levels)
+    legend = 0.2 * -(-named // 3) if named > 1 else 0  # inches: three names a line
+    figure, axes = plain_axes(0.9 + max(0.3, 0.16 * len(series)) * len(rows) + legend)
     for number, one in enumerate(series):
-        place = [row + 0.22 * (number - (len(series) - 1) / 2) for row in one.x]
+        place = [row + min(0.22, 0.8 / len(series)) * (number - (len(series) - 1) / 2) for row in one.x]
         colour, shape = COLOURS[number % len(COLOURS)], SHAPES[number % len(SHAPES)]
         axes.errorbar(
             one.y,
@@ -158,7 +159,7 @@ def dot_plot(
     axes.set_xlabel(x_label)
     axes.spines["left"].set_visible(False)
     axes.tick_params("y", length=0)
-    if named:
+    if legend:
         figure.legend(loc="outside upper left", ncols=3, handletextpad=0.4)
     return figure
 
