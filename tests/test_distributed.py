@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
+from cf_lightning.chain import teach
 from cf_lightning.console import Console
 from cf_lightning.errors import ConfigError
 from cf_lightning.models.tiny import TinyTrunk
@@ -32,10 +33,10 @@ def run(plan: Plan) -> None:
 def chain(cfg: dict[str, Any], store: Path) -> tuple[Plan, Step, Step]:
     """The method up to the clusters."""
     plan = Plan(Store(str(store)))
-    steps = method(plan, cfg)
+    planned = method(plan, cfg)
     plan.steps = [step for step in plan.steps if step.stage not in ("cluster_report", "clusterfit")]
-    (features,), (labels,) = steps["extract"], steps["cluster"]
-    return plan, features, labels
+    (teacher,), (labels,) = planned.teachers, planned.clusterings
+    return plan, teacher.extracted, labels
 
 
 @pytest.mark.slow
@@ -52,6 +53,8 @@ def test_features_are_byte_identical_and_labels_the_same_for_any_number_of_proce
                 "data=folder",
                 f"data.root={folder_of_images}",
                 "teacher=file",
+                "model@teacher.model=tiny",
+                "teacher.model.width=4",
                 f"teacher.path={tmp_path / 'weights.safetensors'}",
                 "extract.batch_size=8",
                 "cluster.k=5",
@@ -68,8 +71,9 @@ def test_features_are_byte_identical_and_labels_the_same_for_any_number_of_proce
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("pretext", ["supervised", "jigsaw"])
 def test_training_on_two_processes_agrees_with_one(
-    compose: Compose, folder_of_images: str, tmp_path: Path
+    pretext: str, compose: Compose, folder_of_images: str, tmp_path: Path
 ) -> None:
     weights, keys = [], []
     for devices in (1, 2):
@@ -78,14 +82,13 @@ def test_training_on_two_processes_agrees_with_one(
             "data=folder",
             f"data.root={folder_of_images}",
             f"runtime.devices={devices}",
-            "pretrain=supervised",
+            f"pretrain={pretext}",
             "pretrain.epochs=2",
             "pretrain.batch_size=16",
             "pretrain.precision=32-true",
         )
         plan = Plan(Store(str(tmp_path / f"store{devices}")))
-        data = plan.index(cfg["data"], "data")
-        teacher = plan.add("pretrain", cfg["pretrain"], "teacher", data=data)
+        teacher, _ = teach(plan, "", cfg["pretrain"])
         run(plan)
         weights.append(load_file(plan.folder(teacher) / "trunk.safetensors"))
         keys.append(teacher.key)

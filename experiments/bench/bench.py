@@ -15,6 +15,7 @@ from pathlib import Path
 
 import front_door
 import memory
+import pretext
 import throughput
 import torch
 from measuring import Row
@@ -25,6 +26,7 @@ from cf_lightning.precision import resolve_precision
 PARTS = {
     "front_door": front_door.rows,
     "throughput": throughput.rows,
+    "pretext": pretext.rows,
     "memory": memory.rows,
     "sweeps": sweeps.rows,
 }

@@ -3,7 +3,6 @@
 import copy
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,19 +14,13 @@ import torch
 from images import make_images
 from lightning.pytorch import Callback
 from measuring import Bound, Row, in_turn, ratio
-from torch import Tensor
-from torch.nn import functional
 
-from cf_lightning.callbacks.history import History
 from cf_lightning.callbacks.row_writer import RowWriter
 from cf_lightning.data.images import ImageDataModule
-from cf_lightning.data.views import Augmentation
 from cf_lightning.features import FeatureExtractionModule
 from cf_lightning.models.torchvision import TorchvisionTrunk
-from cf_lightning.optimization import Optimization
 from cf_lightning.precision import resolve_precision
 from cf_lightning.runtime import Runtime
-from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
 from cf_lightning.trainer import build_trainer
 
 DIM, CLASSES = 2048, 1000
@@ -62,7 +55,6 @@ def rows(folder: Path) -> Iterator[Row]:
             yield Row("Extraction and training on a GPU")
         else:
             yield from Extraction(folder / load.device / "extract", load).rows()
-            yield from Training(folder / load.device / "train", load).rows()
 
 
 class Clock(Callback):
@@ -166,53 +158,3 @@ class Extraction:
 def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(N,) of (N, D)."""
     return np.asarray((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1))
-
-
-class Training:
-    """A ResNet-50 on the same batches at 64 px, with the same optimiser and schedule, in two ways."""
-
-    def __init__(self, folder: Path, load: Load) -> None:
-        self.folder, self.load, self.batch = folder, load, load.train_batch
-        self.number = self.batch * load.batches
-        source = make_images(folder / "images", self.number, file_side=80, side=64)
-        view, workers = Augmentation(), load.runtime.num_workers()
-        self.data = ImageDataModule(source, augmentation=view, batch_size=self.batch, workers=workers)
-
-    def rows(self) -> Iterator[Row]:
-        ours, by_hand = in_turn(self.framework, self.by_hand)
-        where = f"ResNet-50, 64 px, {self.load.device}"
-        what = f"Training / by hand, same precision ({where})"
-        yield ratio(what, ours, by_hand, Bound(">=", 0.95), "images/s")
-
-    def framework(self) -> float:
-        clock = Clock(self.load.device)
-        with tempfile.TemporaryDirectory(dir=self.folder) as out:
-            callbacks: list[Callback] = [clock, History(Path(out))]
-            trainer = build_trainer(self.load.runtime, Path(out), "auto", callbacks)
-            self.data.trainer = trainer  # the loader pins memory for a GPU
-            warnings.filterwarnings("ignore", ".*no `val_dataloader`.*")
-            self.loader = self.data.train_dataloader()
-            trainer.fit(self._module(), self.loader)
-        return clock.rate(self.number - self.batch)
-
-    def by_hand(self) -> float:
-        clock, device = Clock(self.load.device), self.load.device
-        module = self._module().to(device).train()
-        recipe = module.optimization.build(module, self.batch, self.load.batches)
-        optimizer, scheduler = recipe["optimizer"], recipe["lr_scheduler"]["scheduler"]
-        for images, targets, _ in self.loader:
-            images, targets = images.to(device, non_blocking=True), targets.to(device, non_blocking=True)
-            with self.load.autocast():
-                loss: Tensor = functional.cross_entropy(module.head(module.trunk(images)), targets)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            scheduler.step()
-            clock.first()
-        clock.tick()
-        return clock.rate(self.number - self.batch)
-
-    def _module(self) -> PseudoLabelClassifier:
-        torch.manual_seed(0)
-        trunk = TorchvisionTrunk(name="resnet50").build()
-        return PseudoLabelClassifier(trunk, CLASSES, Optimization(), self.batch)

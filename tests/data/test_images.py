@@ -59,6 +59,24 @@ def test_augmentation_follows_seed_epoch_and_row_alone(source: FolderImages) -> 
         assert not torch.equal(other, first)
 
 
+def test_without_a_least_area_a_crop_keeps_the_scale_and_lies_anywhere() -> None:
+    image = torch.arange(400, dtype=torch.uint8).view(1, 20, 20) % 20 + torch.zeros(
+        3, 1, 1, dtype=torch.uint8
+    )
+    image[1] = torch.arange(20, dtype=torch.uint8)[:, None]
+    crop = Augmentation(min_area=None, flip=0.0).build(View(resize=20, crop=16))
+    torch.manual_seed(0)
+    corners = set()
+    for _ in range(200):
+        shown = crop(image)
+        left, top = (int(pixel) for pixel in shown[:2, 0, 0])
+        assert torch.equal(shown, image[:, top : top + 16, left : left + 16])
+        corners.add((top, left))
+    assert corners == {(top, left) for top in range(5) for left in range(5)}
+    resized = Augmentation(min_area=None).build(View(resize=36, crop=32))(image)
+    assert resized.shape == (3, 32, 32)
+
+
 def test_an_epoch_is_the_same_with_and_without_loader_processes(source: FolderImages) -> None:
     epochs = []
     for workers in (0, 2):

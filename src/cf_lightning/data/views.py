@@ -44,13 +44,14 @@ class Augmentation(Component):
     The size of the crop is the view's, so that training and test see the same resolution.
 
     Attributes:
-        min_area: the smallest share of the image's area that a crop may show.
+        min_area: the smallest share of the image's area that a crop may show; ``None`` changes no
+            scale: resized as the view does, then cropped at random (Jigsaw's recipe in VISSL).
         flip: probability of a horizontal flip.
         jitter: strength of brightness, contrast and saturation jitter; 0 switches it off.
         hue: strength of the hue jitter.
     """
 
-    min_area: float = Field(default=0.08, gt=0, le=1)
+    min_area: float | None = Field(default=0.08, gt=0, le=1)
     flip: float = Field(default=0.5, ge=0, le=1)
     jitter: float = Field(default=0.0, ge=0, le=1)
     hue: float = Field(default=0.0, ge=0, le=0.5)
@@ -60,10 +61,11 @@ class Augmentation(Component):
         from torchvision.transforms import InterpolationMode, v2
 
         mode = InterpolationMode(view.interpolation)
-        steps: list[nn.Module] = [
-            v2.RandomResizedCrop(view.crop, scale=(self.min_area, 1.0), interpolation=mode, antialias=True),
-            v2.RandomHorizontalFlip(self.flip),
-        ]
+        steps: list[nn.Module] = [v2.Resize(view.resize, mode, antialias=True), v2.RandomCrop(view.crop)]
+        if self.min_area is not None:
+            scale = (self.min_area, 1.0)
+            steps = [v2.RandomResizedCrop(view.crop, scale=scale, interpolation=mode, antialias=True)]
+        steps.append(v2.RandomHorizontalFlip(self.flip))
         if self.jitter or self.hue:
             steps.append(v2.ColorJitter(self.jitter, self.jitter, self.jitter, self.hue))
         view_of_training: nn.Module = v2.Compose(steps)

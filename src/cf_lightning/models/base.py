@@ -4,17 +4,32 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from cf_lightning.config import Component
+from cf_lightning.errors import ConfigError
 
 if TYPE_CHECKING:
     from cf_lightning.models.trunk import Trunk
 
 
 class TrunkRecipe(Component, ABC):
-    """Settings of an architecture; weights come from an artifact's folder or from the seed."""
+    """Settings of an architecture; weights come from an artifact's folder, the seed, or their publisher."""
 
     @abstractmethod
     def build(self) -> "Trunk":
         """The trunk with random weights from torch's global generator."""
+
+    def pretrained(self, weights: str) -> "tuple[Trunk, str]":
+        """The trunk with published weights, and the tag that these have.
+
+        Args:
+            weights: a tag of the publisher's; ``DEFAULT`` is the one that the publisher recommends.
+
+        Raises:
+            ConfigError: there are no such weights, or they cannot be fetched.
+        """
+        raise ConfigError(
+            f"teacher.pretrained=true: {self!r} has no published weights; "
+            "set teacher.pretrained=false, or teacher=file for weights that you have"
+        )
 
     def sized(self) -> "Trunk":
         """The trunk without weights (device ``meta``), for what a plan has to know of it beforehand."""
@@ -22,3 +37,12 @@ class TrunkRecipe(Component, ABC):
 
         with torch.device("meta"):
             return self.build()
+
+
+def unfetched(what: str, error: Exception) -> ConfigError:
+    """What to say when published weights are neither in the library's cache nor to be had."""
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return ConfigError(
+        f"teacher.pretrained=true: the weights {what} cannot be fetched ({reason}); set "
+        "teacher.pretrained=false for a random initialisation, or teacher=file for weights that you have"
+    )

@@ -3,28 +3,32 @@
 import torch
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
-class GlooBatchNorm2d(nn.BatchNorm2d):
-    """``BatchNorm2d`` whose training statistics are those of the global batch.
+class GlooBatchNorm(_BatchNorm):
+    """``BatchNorm1d`` or ``2d`` whose training statistics are those of the global batch.
 
     Ranks hold equally many samples, as ``EpochSampler`` makes sure.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
+        """(B, C) or (B, C, H, W) to the same shape."""
         if not self.training:
             return super().forward(input)
-        x = input.float()
-        count = x.numel() // x.shape[1] * torch.distributed.get_world_size()
-        moments = torch.stack([x.sum((0, 2, 3)), x.square().sum((0, 2, 3))])
+        x = input.float().movedim(1, -1)
+        samples = x.flatten(0, -2)
+        count = len(samples) * torch.distributed.get_world_size()
+        moments = torch.stack([samples.sum(0), samples.square().sum(0)])
         mean, square = all_reduce(moments) / count  # type: ignore[no-untyped-call]
         variance = square - mean.square()
         self._track(mean.detach(), variance.detach(), count)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        shift = self.bias - mean * scale
-        normalised: Tensor = x * scale[:, None, None] + shift[:, None, None]
-        return normalised.to(input.dtype)
+        normalised: Tensor = x * scale + (self.bias - mean * scale)
+        return normalised.movedim(-1, 1).to(input.dtype)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Any number of dimensions will do."""
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
@@ -37,8 +41,8 @@ class GlooBatchNorm2d(nn.BatchNorm2d):
 
 
 def convert(module: nn.Module) -> nn.Module:
-    """Turn every ``BatchNorm2d`` below ``module`` into one over all ranks, in place."""
+    """Turn every ``BatchNorm1d`` and ``2d`` below ``module`` into one over all ranks, in place."""
     for layer in module.modules():
-        if type(layer) is nn.BatchNorm2d:
-            layer.__class__ = GlooBatchNorm2d
+        if type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d):
+            layer.__class__ = GlooBatchNorm
     return module

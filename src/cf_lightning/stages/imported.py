@@ -1,102 +1,88 @@
 """Your own weights as the teacher."""
 
 import json
+import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from cf_lightning.data.index import Index
 from cf_lightning.errors import ConfigError
 from cf_lightning.models.base import TrunkRecipe
+from cf_lightning.models.state_dict import Match, check_file, match, read_tensors
 from cf_lightning.stages.base import Stage
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-# what DDP and other frameworks put in front of a name
-PREFIXES = ("module.", "model.", "backbone.", "encoder_q.", "trunk.", "network.")
-CONTAINERS = ("state_dict", "model", "teacher", "student")  # where checkpoints keep the state dict
+log = logging.getLogger(__name__)
 
 Channel = Annotated[float, Field(gt=0, lt=1)]
+Channels = Annotated[list[Channel], Field(min_length=3, max_length=3)]
 
 
 class ImportTrunk(Stage):
-    """Read a state dict into a trunk; every tensor of the trunk must be there in its shape.
+    """Read a state dict into a trunk, and say what of it fitted.
 
     Attributes:
         model: the architecture.
-        path: ``.safetensors``, or a ``.pth``/``.pt`` that loads with ``weights_only``; no pickled modules.
-        mean: of the inputs that the network was trained with, RGB in [0, 1].
+        name: of the network, where the YAML's ``model`` asks for it.
+        path: ``.safetensors``, or what ``torch.save`` wrote of a state dict; no pickled modules.
+        prefix: of the trunk's names in the file; null is the one under which most tensors fit.
+        threshold: share of the trunk's tensors that have to fit; the others keep a random initialisation.
+        mean: of the inputs that the network was trained with, RGB in [0, 1]; null is the architecture's.
         std: of the same.
     """
 
     model: TrunkRecipe
+    name: str | None = None
     path: str
-    mean: list[Channel] = Field(min_length=3, max_length=3)
-    std: list[Channel] = Field(min_length=3, max_length=3)
+    prefix: str | None = None
+    threshold: float = Field(default=1.0, gt=0, le=1)
+    mean: Channels | None = None
+    std: Channels | None = None
 
     RANKS: ClassVar[Literal["all", "one"]] = "one"
+    VERSION: ClassVar[int] = 2
 
     def check(self, **indexes: Index) -> None:
-        """The file is there; whether it fits is known when it is read."""
-        if not Path(self.path).is_file():
-            raise ConfigError(f"teacher.path={self.path}: there is no such file")
+        """The file is there and whole; whether its tensors fit is known when they are read."""
+        check_file(self.path)
+
+    def disk_bytes(self, **indexes: Index) -> int | None:
+        """Of a copy of the trunk in float32; a network that does not exist is found here."""
+        return sum(int(tensor.numel()) * 4 for tensor in self.model.sized().state_dict().values())
 
     def run(self, out: Path, **inputs: Path) -> None:
         """Load, compare, and publish as any trained trunk."""
         import torch
 
+        torch.manual_seed(0)  # of the tensors that a lower threshold leaves out
         trunk = self.model.build()
-        wanted = trunk.network.state_dict()
-        found = _stripped(self._read())
-        missing = [name for name, tensor in wanted.items() if name not in found and tensor.ndim]
-        other = [name for name in wanted if name in found and found[name].shape != wanted[name].shape]
-        if missing or other:
-            fits = sum(name in found for name in wanted) - len(other)
-            raise ConfigError(
-                f"teacher.path={self.path}: {fits} of the {len(wanted)} tensors of the model fit; "
-                f"missing: {missing[:3] or 'none'}; of another shape: {other[:3] or 'none'}; "
-                f"the file begins with {list(found)[:3]}. Set teacher.model to the network it belongs to"
-            )
-        trunk.network.load_state_dict({name: found.get(name, tensor) for name, tensor in wanted.items()})
-        trunk.mean.copy_(torch.tensor(self.mean).view(3, 1, 1))
-        trunk.std.copy_(torch.tensor(self.std).view(3, 1, 1))
+        found = match(trunk.network.state_dict(), read_tensors(self.path), self.prefix)
+        self._say(found)
+        trunk.network.load_state_dict(found.weights, strict=False)
+        for buffer, values in ((trunk.mean, self.mean), (trunk.std, self.std)):
+            if values is not None:
+                buffer.copy_(torch.tensor(values).view(3, 1, 1))
         trunk.save(out)
-        unused = [name for name in found if name not in wanted]
-        facts = {"matched": len(wanted), "unused": len(unused)}
+        facts = {
+            "matched": found.fitting,
+            "tensors": found.wanted,
+            "missing": found.missing,
+            "reshaped": found.reshaped,
+            "unused": found.unused,
+            "prefix": found.prefix,
+        }
         (out / "facts.json").write_text(json.dumps(facts))
 
-    def _read(self) -> "dict[str, Tensor]":
-        import pickle
-
-        import torch
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            if self.path.endswith(".safetensors"):
-                return load_file(self.path)
-            content = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+    def _say(self, found: Match) -> None:
+        """Refuse what fits too little, and warn of what does not fit."""
+        said = f"teacher.path={self.path}: {found} ({self.model!r})"
+        if found.share < self.threshold:
             raise ConfigError(
-                f"teacher.path={self.path}: not a state dict that can be read without executing it "
-                f"({reason}); save model.state_dict() with torch.save or safetensors"
-            ) from error
-        for name in CONTAINERS:
-            if isinstance(content, dict) and isinstance(content.get(name), dict):
-                content = content[name]
-        if not isinstance(content, dict) or not all(isinstance(v, torch.Tensor) for v in content.values()):
-            raise ConfigError(f"teacher.path={self.path}: holds no state dict (names and tensors)")
-        return content
-
-
-def _stripped(weights: "dict[str, Tensor]") -> "dict[str, Tensor]":
-    """Names without ``PREFIXES``."""
-    result = {}
-    for name, tensor in weights.items():
-        while prefix := next((p for p in PREFIXES if name.startswith(p)), None):
-            name = name.removeprefix(prefix)
-        result[name] = tensor
-    return result
+                f"{said}; threshold={self.threshold}. Set teacher.name (or the group model@teacher.model) "
+                "to the network that the weights belong to"
+            )
+        if found.equals:
+            log.warning("%s; as many fit under %s: set teacher.prefix", said, ", ".join(found.equals))
+        elif found.missing or found.reshaped or found.unused:
+            log.warning("%s", said)

@@ -29,10 +29,12 @@ class Draws:
         """(B, count) float64 in [0, 1).
 
         Args:
-            name: of what is drawn; draws of different names know nothing of each other.
+            name: of what is drawn, at most seven letters; draws of two names know nothing of each other.
             count: numbers for each sample.
         """
-        stream = int.from_bytes(name.encode()[:7], "big")
+        if len(name.encode()) > 7:
+            raise ValueError(f"{name}: the name of a draw has at most seven letters")
+        stream = int.from_bytes(name.encode(), "big")
         state = torch.full((1, 1), stream, dtype=torch.int64, device=self.index.device)
         columns = torch.arange(count, device=self.index.device)
         for part in (self.seed, self.epoch, self.index[:, None], columns):
