@@ -62,7 +62,7 @@ def read_tensors(path: str) -> "dict[str, Tensor]":
             with torch.serialization.safe_globals([argparse.Namespace]):  # many keep their arguments there
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError, KeyError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
         raise ConfigError(
             f"teacher.path={path}: not a state dict that can be read without executing it "
             f"({reason}); save model.state_dict() with torch.save or safetensors"
