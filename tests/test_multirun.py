@@ -116,6 +116,13 @@ def jobs_of(driver: "subprocess.Popen[str]") -> list[psutil.Process]:
     return [process for process in found if process.cmdline()[1:3] == ["-m", "cf_lightning.job"]]
 
 
+def test_the_plan_of_a_sweep_runs_nothing(cold: Place) -> None:
+    done = cold.multirun("cluster.k=4,6", "plan=true")
+    assert done.returncode == 0, done.stderr
+    assert [f"clusters, k={k} " in done.stdout for k in (4, 6, 8)] == [True, True, False]
+    assert not list(cold.store.glob("*/*"))
+
+
 @pytest.mark.slow
 def test_jobs_at_once_give_what_runs_alone_give_and_make_nothing_twice(alone: Place, cold: Place) -> None:
     done = cold.multirun("cluster.k=3,4", *LAUNCHERS["joblib"])

@@ -73,9 +73,9 @@ class Driver(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Divide the machine, while no launcher has hidden its GPUs or set its threads."""
+        HydraConfig.instance().set_config(config)  # for ${hydra:...} in the sweep's folder
         if config.plan:
             return
-        HydraConfig.instance().set_config(config)  # for ${hydra:...} in the sweep's folder
         Driver.folder = Path(config.hydra.sweep.dir).absolute()
         whole = machine()
         if config.runtime.accelerator == "cpu":
