@@ -53,6 +53,11 @@ class Chain:
         """What the student is trained on."""
         return [step for teacher in self.teachers for step in teacher.labels.values()]
 
+    @property
+    def k(self) -> Any:
+        """Of the run: a number, or one for each of the student's heads."""
+        return plain([step.node["k"] for step in self.clusterings])
+
 
 def teacher_nodes(cfg: Config) -> dict[str, Config]:
     """The teachers' stages by name: ``teachers``, or, where that is empty, what ``teacher`` says."""

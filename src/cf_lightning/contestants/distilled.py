@@ -1,6 +1,6 @@
 """A student of the teacher's predictions: knowledge distillation in place of clusters."""
 
-from cf_lightning.chain import Chain, Config, plain
+from cf_lightning.chain import Chain, Config
 from cf_lightning.config import build
 from cf_lightning.contestants.base import Contestant, Entry, of
 from cf_lightning.errors import DataError
@@ -19,7 +19,6 @@ class Distilled(Contestant):
 
     def enter(self, name: str, plan: Plan, chain: Chain) -> list[Entry]:
         """One more training for each teacher."""
-        k = plain([step.node["k"] for step in chain.clusterings])
         entries = []
         for teacher in chain.teachers:
             labels = build(teacher.node["task"], "pretrain.task") if "task" in teacher.node else None
@@ -32,7 +31,7 @@ class Distilled(Contestant):
             inputs = {"data": chain.data, "teacher": teacher.trunk}
             trunk = plan.add("train", node, of(name, teacher), **inputs)
             made_by = {"pretrain": [teacher.trunk], "clusterfit": [trunk]}
-            entries.append(Entry(of(name, teacher), node["model"], trunk, k, made_by=made_by))
+            entries.append(Entry(of(name, teacher), node["model"], trunk, chain.k, made_by=made_by))
         return entries
 
 

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from cf_lightning.chain import Chain, plain
+from cf_lightning.chain import Chain
 from cf_lightning.contestants.base import Contestant, Entry, about, of
 from cf_lightning.plan import Plan
 
@@ -18,8 +18,7 @@ class Random(Contestant):
 
     def enter(self, name: str, plan: Plan, chain: Chain) -> list[Entry]:
         """Nothing to plan."""
-        k = plain([step.node["k"] for step in chain.clusterings])
-        return [Entry(name, chain.cfg["model"], None, k, random_seed=self.seed)]
+        return [Entry(name, chain.cfg["model"], None, chain.k, random_seed=self.seed)]
 
 
 class Pretrained(Contestant):
@@ -27,13 +26,12 @@ class Pretrained(Contestant):
 
     def enter(self, name: str, plan: Plan, chain: Chain) -> list[Entry]:
         """Nothing to plan."""
-        k = plain([step.node["k"] for step in chain.clusterings])
         return [
             Entry(
                 of(name, teacher),
                 teacher.node["model"],
                 teacher.trunk,
-                k,
+                chain.k,
                 made_by={"pretrain": [teacher.trunk]},
                 details=about([teacher]),
             )
@@ -52,6 +50,5 @@ class Student(Contestant):
             "cluster": chain.clusterings,
             "clusterfit": [chain.student],
         }
-        k = plain([step.node["k"] for step in chain.clusterings])
         model = chain.cfg["model"]
-        return [Entry(name, model, chain.student, k, made_by=made_by, details=about(chain.teachers))]
+        return [Entry(name, model, chain.student, chain.k, made_by=made_by, details=about(chain.teachers))]

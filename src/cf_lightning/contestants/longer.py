@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from cf_lightning.chain import Chain, plain
+from cf_lightning.chain import Chain
 from cf_lightning.contestants.base import Contestant, Entry, of
 from cf_lightning.plan import Plan
 
@@ -20,7 +20,6 @@ class Longer(Contestant):
 
     def enter(self, name: str, plan: Plan, chain: Chain) -> list[Entry]:
         """One more training for each teacher."""
-        k = plain([step.node["k"] for step in chain.clusterings])
         entries = []
         for teacher in chain.teachers:
             if teacher.data is None:
@@ -28,5 +27,5 @@ class Longer(Contestant):
             node = {**teacher.node, "epochs": round(self.times * teacher.node["epochs"])}
             trunk = plan.add("train", node, of(name, teacher), **teacher.trunk.inputs)
             made_by = {"pretrain": [trunk]}
-            entries.append(Entry(of(name, teacher), node["model"], trunk, k, made_by=made_by))
+            entries.append(Entry(of(name, teacher), node["model"], trunk, chain.k, made_by=made_by))
         return entries
