@@ -83,6 +83,7 @@ def test_training_on_two_processes_agrees_with_one(
             f"data.root={folder_of_images}",
             f"runtime.devices={devices}",
             f"pretrain={pretext}",
+            *(["pretrain.view.resize=36", "pretrain.view.crop=32"] if pretext == "jigsaw" else []),
             "pretrain.epochs=2",
             "pretrain.batch_size=16",
             "pretrain.precision=32-true",

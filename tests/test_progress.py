@@ -99,7 +99,7 @@ def test_bars_on_a_terminal_and_plain_lines_in_a_log(
         assert any(re.fullmatch(rf"{name} +\d+% .*{numbers} *", frame) for frame in frames), name
     is_bar = [re.search(r"\d% .* left", frame) is not None for frame in frames]
     assert max(len(frame) for frame, bar in zip(frames, is_bar, strict=True) if bar) < 80
-    assert "space: features to cluster" in frames, "a stage without a bar is named, too"
+    assert "space: features of the teacher to cluster" in frames, "a stage without a bar is named, too"
 
     lines = left_over(written)
     made = [line for line in lines if re.match(r"\w+ +ran +[\d.]+ s  ", line)]

@@ -13,11 +13,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from cf_lightning.errors import ConfigError
 from cf_lightning.runtime import Runtime
 from cf_lightning.tracking.wandb import WandbTracker
+from cf_lightning.tracking.wandb_service import end_service
 from wandb_files import Logged, read_runs
 
 KEY = "a" * 40
@@ -28,15 +30,13 @@ QUICK = WandbTracker(init_timeout=2.0, finish_timeout=2.0)
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
     """No key, no settings and no service of anybody else."""
-    import wandb
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NETRC", str(tmp_path / "netrc"))
         patch.setenv("WANDB_HTTP_TIMEOUT", "2")
         for name in ("CONFIG", "CACHE", "DATA"):
             patch.setenv(f"WANDB_{name}_DIR", str(tmp_path / name))
         yield patch
-        wandb.teardown()
+        end_service()
 
 
 @pytest.fixture
@@ -238,3 +238,13 @@ def test_a_run_that_was_deleted_on_the_server_begins_anew(
     (logged,) = runs_of(runtime)
     assert logged.run.run_id == (out / "wandb_id.txt").read_text() != "old"
     assert "run old was deleted on the server; cluster-01234567 begins a new one" in caplog.text
+
+
+def test_a_service_that_does_not_hear_its_end_is_killed(out: Path, runtime: Runtime) -> None:
+    with QUICK.run("cluster", out, runtime, NODE, {}):
+        pass
+    services = [one for one in psutil.Process().children() if one.name().startswith("wandb-core")]
+    assert len(services) == 1
+    services[0].suspend()
+    end_service(patience=0.5)
+    assert not services[0].is_running()

@@ -15,6 +15,7 @@ from cf_lightning.results import Result, read_results, write_csv, write_results
 from cf_lightning.runs import Run
 from cf_lightning.tracking.dashboard import build
 from cf_lightning.tracking.wandb import WandbTracker
+from cf_lightning.tracking.wandb_service import end_service
 from cf_lightning.worker import run_stage
 from wandb_files import Logged, only, read_runs
 
@@ -53,10 +54,8 @@ def stages(place: Path) -> list[Logged]:
 
 @pytest.fixture(autouse=True)
 def _no_service_is_left() -> Iterator[None]:
-    import wandb
-
     yield
-    wandb.teardown()
+    end_service()
 
 
 def manifests(place: Path) -> dict[Path, dict[str, Any]]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import wandb
 from wandb.proto import wandb_internal_pb2 as pb
+
+from cf_lightning.tracking.wandb_service import end_service
 
 BLOCK = 32768
 FULL, LAST = 1, 4
@@ -43,7 +44,7 @@ class Logged:
 
 def read_runs(folder: Path) -> list[Logged]:
     """The offline runs below a run's folder, in the order in which they were begun."""
-    wandb.teardown()  # the service of this process writes what it has
+    end_service()  # the service of this process writes what it has
     found = [_read(file) for file in sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))]
     return sorted(found, key=lambda logged: logged.run.start_time.ToNanoseconds())
 

@@ -160,8 +160,7 @@ class WandbTracker(Tracker):
     @contextmanager
     def _anew(self, folder: Path, kind: str, group: str, config: dict[str, Any]) -> Iterator["Session"]:
         """A run that is logged whole each time: what an earlier time has left here unsent is outdated."""
-        import wandb
-
+        from cf_lightning.tracking.wandb_service import end_service
         from cf_lightning.tracking.wandb_session import ID_FILE
 
         if (folder / ID_FILE).exists():
@@ -171,7 +170,7 @@ class WandbTracker(Tracker):
             with self._session(folder, folder, f"{kind} {folder.name}", kind, group, config) as session:
                 yield session
         finally:
-            wandb.teardown()  # the service would be inherited by the next job's process
+            end_service()  # the next job's process would inherit it
 
     @contextmanager
     def _session(

@@ -3,7 +3,7 @@
 How wandb 0.31 behaves, and what is made of it here:
 
 * ``wandb.init`` raises ``CommError`` when the server is not reached within ``init_timeout``, and keeps the
-  id in use until ``wandb.teardown()``: then the run is begun offline under the same id.
+  id in use until the service ends: then the run is begun offline under the same id.
 * The id of a run that was deleted on the server is refused for good (409): a new one is drawn.
 * ``run.finish()`` waits for its uploads without end unless there is a ``finish_timeout``; what was not sent
   stays in the run's folder for ``wandb sync``.
@@ -24,6 +24,7 @@ import wandb
 from wandb.errors import AuthenticationError
 
 from cf_lightning.errors import ConfigError
+from cf_lightning.tracking.wandb_service import end_service
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ def connect(folder: Path, required: bool) -> None:
     except AuthenticationError as error:
         reason = _told(error)
     finally:
-        wandb.teardown()  # the service of this process would be inherited by its children
+        end_service()  # it would be inherited by the stages
     os.environ["WANDB_MODE"] = "offline"
     log.warning(f"W&B: {reason}; nothing is sent now, `wandb sync {folder / 'wandb'}` sends it later")
 
@@ -120,7 +121,7 @@ def _opened(mode: str, folder: Path, about: dict[str, Any]) -> wandb.Run:
         except Exception as error:
             if mode == "disabled":
                 raise
-            wandb.teardown()
+            end_service()
             mode, then = instead.get(mode, instead["offline"])
             os.environ["WANDB_MODE"] = mode
             log.warning(f"W&B: {about['name']} cannot be opened: {_told(error)}; {then}")
@@ -138,7 +139,7 @@ def _init(mode: str, folder: Path, about: dict[str, Any]) -> wandb.Run:
         except wandb.Error as error:
             if mode != "online" or attempt or not re.search(r"\b409\b|deleted", str(error)):
                 raise
-            wandb.teardown()
+            end_service()
             file.unlink()
             log.warning(f"W&B: run {run_id} was deleted on the server; {about['name']} begins a new one")
     raise AssertionError("the second attempt returns or raises")
