@@ -52,7 +52,7 @@ LOADS = (Load("cpu", 32, 64, 20), Load("cuda", 256, 256, 40))
 def rows(folder: Path) -> Iterator[Row]:
     for load in LOADS:
         if load.device == "cuda" and not torch.cuda.is_available():
-            yield Row("Extraction and training on a GPU")
+            yield Row("Extraction on a GPU")
         else:
             yield from Extraction(folder / load.device / "extract", load).rows()
 
