@@ -1,7 +1,7 @@
 import numpy as np
-import pyarrow as pa
 import pytest
 
+import indexes
 from cf_lightning.data.index import Index
 from cf_lightning.data.views import View
 from cf_lightning.errors import DataError
@@ -9,15 +9,7 @@ from cf_lightning.tasks.hashtags import Hashtags
 
 
 def index(tags: list[list[str]], splits: list[str] | None = None) -> Index:
-    n = len(tags)
-    columns = {
-        "key": [f"{row}.jpg" for row in range(n)],
-        "split": splits or ["train"] * n,
-        "labels": pa.array([[]] * n, pa.list_(pa.string())),
-        "tags": tags,
-        **{name: pa.nulls(n) for name in ("size", "crc", "shard", "offset")},
-    }
-    return Index(pa.table(columns), "here")
+    return indexes.index(tags, splits, column="tags")
 
 
 TAGS = [["dog", "cat"], ["cat"], [], ["cat", "rare"], ["dog", "dog"], ["cat"]]

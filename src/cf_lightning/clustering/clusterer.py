@@ -57,6 +57,9 @@ class Clusterer(Component):
         Raises:
             ConfigError: more clusters than rows, or than different rows, to fit on; too little memory.
         """
+        from cf_lightning.clustering.group import ALONE, Group
+        from cf_lightning.clustering.nearest import assign
+
         is_present = np.ones(len(features), dtype=bool)
         is_present[skipped] = False
         available = np.unique(fit_rows[is_present[fit_rows]])
@@ -66,28 +69,11 @@ class Clusterer(Component):
         self._check_distinct(rows)
         job.watch.note(estimate(self.engine, rows, self.k, job.device))
         fitted = self.engine.fit(rows, self.k, self.seed, job)
-        labels, distances = self._assign(features, np.flatnonzero(is_present), fitted.centroids, job)
-        return Assignment(fitted.centroids, labels, distances, fitted.inertia, available, rows.numbers)
-
-    def _assign(
-        self, features: np.ndarray, present: np.ndarray, centroids: np.ndarray, job: Fit
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(N,) int64 and (N,) float32: nearest centroid of every row and squared distance to it."""
-        from cf_lightning.clustering.group import ALONE, Group
-        from cf_lightning.clustering.nearest import NearestCentroid, squared_distances
-
         group = Group.current() if self.engine.RANKS == "all" else ALONE
-        rows = Rows(features, present)
-        nearest = NearestCentroid(centroids, centroids.mean(axis=0), job.device)
-        labels, distances = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.float32)
-        for start, block in rows.blocks(*group.share(len(rows)), job.device):
-            found, _ = nearest(block)
-            labels[start : start + len(block)] = found
-            distances[start : start + len(block)] = squared_distances(block, centroids[found])
-        group.sum(labels, distances)
-        everywhere = np.full(len(features), -1, np.int64), np.full(len(features), np.nan, np.float32)
-        everywhere[0][present], everywhere[1][present] = labels, distances
-        return everywhere
+        labels, distances = assign(
+            Rows(features, np.flatnonzero(is_present)), fitted.centroids, job.device, group
+        )
+        return Assignment(fitted.centroids, labels, distances, fitted.inertia, available, rows.numbers)
 
     def _draw(self, available: np.ndarray) -> np.ndarray:
         """The rows to fit on, ascending: all, or a random subsample that is announced."""

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from cf_lightning.clustering.base import Device
+from cf_lightning.clustering.group import ALONE, Group
 from cf_lightning.clustering.kernel import Kernel, kernels
+from cf_lightning.clustering.rows import Rows
 
 SCORE_CELLS = 2**20  # float32 scores held at once, which should stay in the cache: 4 MB
 EXACT_CELLS = 2**22  # float64 scores held at once: 32 MB
@@ -202,3 +204,30 @@ def _by_torch(centroids: np.ndarray, centre: np.ndarray) -> Score:
         return Scores(labels.numpy(), best.numpy(), second.numpy(), error.numpy())
 
     return score
+
+
+def assign(
+    rows: Rows, centroids: np.ndarray, device: Device, group: Group = ALONE
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest centroid of some rows of a file, found by all ranks together.
+
+    Args:
+        rows: those that get one.
+        centroids: (K, D) float32.
+        device: where to compute.
+        group: the ranks that call this.
+
+    Returns:
+        Of every row of the file: label, (N,) int64, and squared distance, (N,) float32; else -1 and NaN.
+    """
+    nearest = NearestCentroid(centroids, centroids.mean(axis=0), device)
+    labels, distances = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.float32)
+    for start, block in rows.blocks(*group.share(len(rows)), device):
+        found, _ = nearest(block)
+        labels[start : start + len(block)] = found
+        distances[start : start + len(block)] = squared_distances(block, centroids[found])
+    group.sum(labels, distances)
+    number = len(rows.features)
+    everywhere = np.full(number, -1, np.int64), np.full(number, np.nan, np.float32)
+    everywhere[0][rows.numbers], everywhere[1][rows.numbers] = labels, distances
+    return everywhere

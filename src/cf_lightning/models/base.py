@@ -38,6 +38,10 @@ class TrunkRecipe(Component, ABC):
         with torch.device("meta"):
             return self.build()
 
+    def weight_bytes(self) -> int:
+        """What the weights take in float32; a network that does not exist is found here, too."""
+        return 4 * sum(int(tensor.numel()) for tensor in self.sized().state_dict().values())
+
 
 def unfetched(what: str, error: Exception) -> ConfigError:
     """What to say when published weights are neither in the library's cache nor to be had."""

@@ -49,7 +49,7 @@ class ImportTrunk(Stage):
 
     def disk_bytes(self, **indexes: Index) -> int | None:
         """Of a copy of the trunk in float32; a network that does not exist is found here."""
-        return sum(int(tensor.numel()) * 4 for tensor in self.model.sized().state_dict().values())
+        return self.model.weight_bytes()
 
     def run(self, out: Path, **inputs: Path) -> None:
         """Load, compare, and publish as any trained trunk."""

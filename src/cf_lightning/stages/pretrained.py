@@ -32,7 +32,7 @@ class PublishedTrunk(Stage):
 
     def disk_bytes(self, **indexes: Index) -> int | None:
         """Of the trunk in float32; a network that does not exist is found here, before anything runs."""
-        return sum(int(tensor.numel()) * 4 for tensor in self.model.sized().state_dict().values())
+        return self.model.weight_bytes()
 
     def run(self, out: Path, **inputs: Path) -> None:
         """Fetch or initialise, and say which of the two in the facts."""

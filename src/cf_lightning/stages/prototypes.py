@@ -39,7 +39,7 @@ class Prototypes(Stage):
 
     def run(self, out: Path, **inputs: Path) -> None:
         """Average, assign; an interrupted attempt is repeated."""
-        from cf_lightning.clustering.nearest import NearestCentroid, squared_distances
+        from cf_lightning.clustering.nearest import assign
         from cf_lightning.clustering.rows import Rows
 
         index = Index.read(inputs["data"])
@@ -48,12 +48,7 @@ class Prototypes(Stage):
         train = np.setdiff1d(index.rows("train"), skipped)
         centroids = class_means(features, targets.values, train, len(targets.names))
         rows = Rows(features, np.setdiff1d(np.arange(len(index)), skipped))
-        labels, distances = np.full(len(index), -1, np.int64), np.full(len(index), np.nan, np.float32)
-        nearest = NearestCentroid(centroids, centroids.mean(axis=0), self.runtime.device_kind())
-        for start, block in rows.blocks():
-            numbers = rows.numbers[start : start + len(block)]
-            labels[numbers], _ = nearest(block)
-            distances[numbers] = squared_distances(block, centroids[labels[numbers]])
+        labels, distances = assign(rows, centroids, self.runtime.device_kind())
         assignment = Assignment(centroids, labels, distances, [], train, train)
         assignment.save(out)
         describe_rows(out, "labels", index, k=len(centroids))

@@ -79,7 +79,7 @@ class Train(Stage):
 
     def disk_bytes(self, **indexes: Index) -> int | None:
         """Weights of the trunk in float32, and three times as much for the checkpoint meanwhile."""
-        return 4 * sum(int(weight.numel()) * 4 for weight in self.model.sized().state_dict().values())
+        return 4 * self.model.weight_bytes()
 
     def run(self, out: Path, **inputs: Path) -> None:
         """Train, continuing from the last whole epoch of an earlier attempt."""

@@ -75,9 +75,8 @@ class Distillation(Task):
         assert self._teacher is not None
         with torch.no_grad():
             told = self._teacher.to(images.device)(images)
-        soft, temperature = functional.log_softmax(told.float() / self.temperature, dim=1), self.temperature
-        log_p = functional.log_softmax(logits.float() / temperature, dim=1)
-        loss = temperature**2 * functional.kl_div(log_p, soft, reduction="none", log_target=True).sum(1)
+        log_q, log_p = (functional.log_softmax(z.float() / self.temperature, dim=1) for z in (told, logits))
+        loss = self.temperature**2 * functional.kl_div(log_p, log_q, reduction="none", log_target=True).sum(1)
         if self.hard_weight:
             loss = self.hard_weight * cross_entropy(logits, targets) + (1 - self.hard_weight) * loss
         return loss, logits.argmax(1) == told.argmax(1)
