@@ -1,11 +1,13 @@
 """Every YAML file: it composes, its classes exist, its settings are valid, its key knows no place."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from cf_lightning.chain import teacher_nodes
 from cf_lightning.config import build, conf_dir
@@ -13,6 +15,7 @@ from cf_lightning.contestants.base import Contestant
 from cf_lightning.data.source import ImageSource
 from cf_lightning.keys import artifact_key, canonical
 from cf_lightning.stages.base import Stage
+from cf_lightning.student import training
 from cf_lightning.tracking.base import Tracker
 
 Compose = Callable[..., dict[str, Any]]
@@ -38,11 +41,13 @@ NEEDED = {
     ("model", "timm"): ["model.name=vit_tiny_patch16_224"],
     ("teacher", "file"): ["teacher.path={file}"],
     ("data", "torchvision"): ["data.name=FashionMNIST"],
+    ("curate", "balanced"): ["curate.size=10"],
 }
 
 
 def complete(cfg: dict[str, Any]) -> None:
-    """Add the models, as the pipeline does."""
+    """Add the models, and take out what is not the stage's, as the pipeline does."""
+    cfg["clusterfit"] = training(cfg)
     cfg["extract"]["model"] = next(iter(teacher_nodes(cfg).values()))["model"]
     cfg["target_features"] |= {"data": cfg["data"], "model": cfg["model"]}
 
@@ -90,15 +95,10 @@ def test_every_option_of_every_group_composes_and_builds(
     needed = [line.format(file=tmp_path / "weights.pth") for line in NEEDED.get((group, option), [])]
     listed = f"[{option}]" if group in ("target", "transfer", "contestant") else option
     cfg = compose("+experiment=demo", f"{group}={listed}", *needed)
-    nodes = {
-        "target": lambda: cfg["target"][option],
-        "transfer": lambda: cfg["transfer"][option],
-        "contestant": lambda: cfg["contestant"][option],
-        "logger": lambda: cfg["runtime"]["logger"],
-        "cluster/engine": lambda: cfg["cluster"]["engine"],
-    }
     complete(cfg)
-    node = nodes.get(group, lambda: cfg[group])()
+    header = re.match(r"# @package (\S+)", (CONF / group / f"{option}.yaml").read_text())
+    place = header.group(1) if header else group.replace("/", ".")
+    node = OmegaConf.select(OmegaConf.create(cfg), "runtime.logger" if group == "logger" else place)
     if node and "_target_" in node:
         built = build(node, group)
         assert isinstance(built, Tracker) or group != "logger"

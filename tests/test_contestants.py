@@ -75,6 +75,49 @@ def test_relabelled_students_train_as_the_student_does(name: str, planned: Calla
     assert entry.k == (6 if name == "per_label" else None)
 
 
+@pytest.mark.parametrize("name", ["student", "per_label", "prototypes"])
+def test_a_student_that_is_told_more_of_its_clusters_says_so(name: str, planned: Callable[..., Any]) -> None:
+    plain, untold = planned(f"contestant=[{name}]")
+    _, entries = planned(f"contestant=[{name}]", "clusterfit.relabel.nearest=2")
+    told, before = entries[name].trunk.inputs["labels"], untold[name].trunk.inputs["labels"]
+    assert told.stage == "relabel"
+    assert {name: step.key for name, step in told.inputs.items()} == {
+        "data": plain.data.key,
+        "features": plain.teachers[0].features.key,
+        "labels": before.key,
+    }
+    assert entries[name].trunk.node == untold[name].trunk.node
+    assert entries[name].keys()["cluster_key"] == before.key
+    assert (entries[name].k, entries[name].details) == (untold[name].k, {"relabel": "nearest=2"})
+    assert untold[name].details == {}
+
+
+def test_every_clustering_is_relabelled_and_heads_keep_their_names(planned: Callable[..., Any]) -> None:
+    relabel = ("clusterfit.relabel.min_size=3", "clusterfit.relabel.small=drop")
+    plain, _ = planned(*TWO, "cluster.k=[4,6]")
+    chain, entries = planned(*TWO, "cluster.k=[4,6]", *relabel, "contestant=[student]")
+    assert list(chain.student.inputs) == list(plain.student.inputs)
+    heads = {head: step.inputs["labels"] for head, step in chain.student.inputs.items() if head != "data"}
+    assert {head: step.key for head, step in heads.items()} == {
+        head: step.key for teacher in plain.teachers for head, step in teacher.labels.items()
+    }
+    assert entries["student"].details == {"relabel": "min_size=3 small=drop"}
+    assert entries["student"].k == [4, 6, 4, 6]
+
+
+@pytest.mark.parametrize("k", ["6", "[6,9]"])
+def test_more_clusters_for_a_sample_than_there_are_is_refused(k: str, planned: Callable[..., Any]) -> None:
+    planned(f"cluster.k={k}", "clusterfit.relabel.nearest=6")
+    with pytest.raises(ConfigError, match=r"clusterfit\.relabel\.nearest=7: there are 6 clusters"):
+        planned(f"cluster.k={k}", "clusterfit.relabel.nearest=7")
+
+
+def test_a_students_own_clusters_are_not_relabelled(planned: Callable[..., Any]) -> None:
+    planned("clusterfit/recluster=kmeans")
+    with pytest.raises(ConfigError, match=r"clusterfit\.relabel with nearest=2, .*clusterfit\.recluster"):
+        planned("clusterfit/recluster=kmeans", "clusterfit.relabel.nearest=2")
+
+
 def test_each_of_several_teachers_has_clusters_and_the_student_a_head_for_each(
     planned: Callable[..., Any],
 ) -> None:

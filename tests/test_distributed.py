@@ -15,6 +15,7 @@ from cf_lightning.models.tiny import TinyTrunk
 from cf_lightning.pipeline import method
 from cf_lightning.plan import Plan, Step
 from cf_lightning.store import Store
+from cf_lightning.student import training
 
 Compose = Callable[..., dict[str, Any]]
 CPU = ("+experiment=demo", "runtime.accelerator=cpu", "runtime.progress=false", "model.width=4")
@@ -89,7 +90,7 @@ def test_training_on_two_processes_agrees_with_one(
             "pretrain.precision=32-true",
         )
         plan = Plan(Store(str(tmp_path / f"store{devices}")))
-        teacher, _ = teach(plan, "", cfg["pretrain"])
+        teacher = teach(plan, "", cfg["pretrain"])
         run(plan)
         weights.append(load_file(plan.folder(teacher) / "trunk.safetensors"))
         keys.append(teacher.key)
@@ -105,7 +106,7 @@ def test_a_batch_that_the_devices_cannot_share_is_refused_before_anything_runs(
     plan = Plan(Store(cfg["runtime"]["store"]))
     data = plan.index(cfg["data"], "data")
     labels = plan.add("cluster", cfg["cluster"], "stands for any input", data=data, features=data)
-    plan.add("clusterfit", cfg["clusterfit"] | {"batch_size": 16}, "student", data=data, labels=labels)
+    plan.add("clusterfit", training(cfg) | {"batch_size": 16}, "student", data=data, labels=labels)
     with pytest.raises(
         ConfigError, match=r"clusterfit .*batch_size=16 .*runtime.devices=3; take a multiple of 3"
     ):

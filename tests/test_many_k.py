@@ -19,6 +19,7 @@ from cf_lightning.models.tiny import TinyTrunk
 from cf_lightning.pipeline import method
 from cf_lightning.plan import Plan, Step
 from cf_lightning.store import Store
+from cf_lightning.student import training
 from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
 from conftest import Cli
 
@@ -113,7 +114,7 @@ def test_each_head_learns_the_labels_of_its_clustering(
     features = plan.add("extract", extract, "features", data=data, trunk=teacher)
     space = plan.add("space", cfg["cluster"]["space"], "space", data=data, features=features)
     clusterings = cluster(plan, cfg["cluster"], {"data": data, "features": space})
-    student = plan.add("clusterfit", cfg["clusterfit"], "student", data=data, **clusterings)
+    student = plan.add("clusterfit", training(cfg), "student", data=data, **clusterings)
 
     seen: dict[int, list[list[int]]] = {}
     training_step = PseudoLabelClassifier.training_step

@@ -119,7 +119,7 @@ def jobs_of(driver: "subprocess.Popen[str]") -> list[psutil.Process]:
 def test_the_plan_of_a_sweep_runs_nothing(cold: Place) -> None:
     done = cold.multirun("cluster.k=4,6", "plan=true")
     assert done.returncode == 0, done.stderr
-    assert [f"clusters, k={k} " in done.stdout for k in (4, 6, 8)] == [True, True, False]
+    assert [f"clusters of the teacher, k={k} " in done.stdout for k in (4, 6, 8)] == [True, True, False]
     assert not list(cold.store.glob("*/*"))
 
 

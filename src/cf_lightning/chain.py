@@ -7,6 +7,7 @@ from cf_lightning.errors import ConfigError
 from cf_lightning.plan import Plan, Step
 
 Config = dict[str, Any]
+Steps = dict[str, Step]  # by the names that a stage knows its inputs by
 
 
 @dataclass(frozen=True)
@@ -15,8 +16,6 @@ class Teacher:
 
     Attributes:
         name: among several; empty where there is one.
-        node: the stage's configuration.
-        data: the index of D_pre; ``None`` for weights that were given.
         trunk: the step that makes it.
         extracted: its features of D_cf.
         features: the same in the clustered space.
@@ -24,27 +23,31 @@ class Teacher:
     """
 
     name: str
-    node: Config
-    data: Step | None
     trunk: Step
     extracted: Step
     features: Step
-    labels: dict[str, Step]
+    labels: Steps
+
+    @property
+    def node(self) -> Config:
+        """Configuration of the stage that makes it."""
+        return self.trunk.node
+
+    @property
+    def data(self) -> Step | None:
+        """The index of what it is trained on; ``None`` for weights that were given."""
+        return self.trunk.inputs.get("data")
 
 
 @dataclass(frozen=True)
-class Chain:
-    """All that the method has planned.
+class Round:
+    """From teachers to a student, which is the teacher of the next round.
 
     Attributes:
-        cfg: of the run.
-        data: the index of D_cf.
         teachers: one or several.
         student: the step that makes it.
     """
 
-    cfg: Config
-    data: Step
     teachers: list[Teacher]
     student: Step
 
@@ -55,8 +58,52 @@ class Chain:
 
     @property
     def k(self) -> Any:
-        """Of the run: a number, or one for each of the student's heads."""
+        """A number, or one for each of the student's heads."""
         return plain([step.node["k"] for step in self.clusterings])
+
+
+@dataclass(frozen=True)
+class Chain:
+    """All that the method has planned.
+
+    Attributes:
+        cfg: of the run.
+        data: the index of D_cf.
+        rounds: one in the paper.
+    """
+
+    cfg: Config
+    data: Step
+    rounds: list[Round]
+
+    @property
+    def teachers(self) -> list[Teacher]:
+        """Those of the first round, which are pre-trained."""
+        return self.rounds[0].teachers
+
+    @property
+    def clusterings(self) -> list[Step]:
+        """Of the first round."""
+        return self.rounds[0].clusterings
+
+    @property
+    def k(self) -> Any:
+        """Of the first round."""
+        return self.rounds[0].k
+
+    @property
+    def student(self) -> Step:
+        """That of the last round."""
+        return self.rounds[-1].student
+
+
+def students(cfg: Config) -> list[str]:
+    """The titles of the students, one for each round."""
+    rounds = cfg["rounds"]
+    if type(rounds) is not int or rounds < 1:
+        raise ConfigError(f"rounds={rounds}: a whole number, 1 or more; 1 is the paper's method")
+    several = [f"student of round {number}" for number in range(1, rounds + 1)]
+    return several if rounds > 1 else ["student on clusters"]
 
 
 def teacher_nodes(cfg: Config) -> dict[str, Config]:
@@ -69,25 +116,21 @@ def teacher_nodes(cfg: Config) -> dict[str, Config]:
     return nodes
 
 
-def teach(plan: Plan, name: str, node: Config) -> tuple[Step, Step | None]:
-    """Plan a teacher, and before it what its task needs, such as the permutations of Jigsaw.
-
-    Returns:
-        The step, and the index of D_pre where it is trained here.
-    """
+def teach(plan: Plan, name: str, node: Config) -> Step:
+    """Plan a teacher, and before it what its task needs, such as the permutations of Jigsaw."""
     title = f"teacher {name}".strip()
     needs = {
         need: plan.add(need, stage, f"{need} for {title}") for need, stage in node.get("needs", {}).items()
     }
     if "data" not in node:
-        return plan.add("pretrain", node, f"{title} that was given"), None
+        return plan.add("pretrain", node, f"{title} that was given")
     data = plan.index(node["data"], f"teachers.{name}.data" if name else "pretrain.data")
-    return plan.add("pretrain", node, title, data=data, **needs), data
+    return plan.add("pretrain", node, title, data=data, **needs)
 
 
 def cluster(
-    plan: Plan, node: Config, inputs: dict[str, Step], stage: str = "cluster", of: str = ""
-) -> dict[str, Step]:
+    plan: Plan, node: Config, inputs: Steps, stage: str = "cluster", of: str = "", title: str = "clusters"
+) -> Steps:
     """One clustering for each k, by the names that the student knows them by.
 
     Each is the artifact that its k has alone. A student of one clustering knows it as ``labels``; a student
@@ -100,13 +143,13 @@ def cluster(
         inputs: of the stage.
         stage: its folder in the store.
         of: the teacher's name among several.
+        title: of each, before its k.
     """
     ks = _ascending(node["k"])
     labels = {}
     for k in ks:
-        head = "_".join(filter(None, (of, f"k{k}" if len(ks) > 1 else "")))
-        title = f"clusters{of and f' of {of}'}, k={k}"
-        labels["_".join(filter(None, ("labels", head)))] = plan.add(stage, {**node, "k": k}, title, **inputs)
+        head = "_".join(filter(None, ("labels", of, f"k{k}" if len(ks) > 1 else "")))
+        labels[head] = plan.add(stage, {**node, "k": k}, f"{title}, k={k}", **inputs)
     return labels
 
 

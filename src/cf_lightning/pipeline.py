@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from cf_lightning.chain import Chain, Config, Teacher, cluster, teach, teacher_nodes
+from cf_lightning.chain import Chain, Config, Round, Teacher, cluster, students, teach, teacher_nodes
 from cf_lightning.config import build
 from cf_lightning.console import Console
 from cf_lightning.contestants.base import Contestant, Entry
@@ -15,29 +15,41 @@ from cf_lightning.report.run_page import reported
 from cf_lightning.results import Result, objective, write_results
 from cf_lightning.results_table import results_table
 from cf_lightning.runs import recorded
+from cf_lightning.stages.curate import usage
 from cf_lightning.store import Store
+from cf_lightning.student import fit
 
 
 def method(plan: Plan, cfg: Config) -> Chain:
     """The chain of the method; every step is planned here and run later, in this order."""
+    titles = students(cfg)
     data = plan.index(cfg["data"], "data")
-    teachers = []
-    for name, node in teacher_nodes(cfg).items():
-        trunk, own_data = teach(plan, name, node)
-        whose = f"of the teacher {name}".rstrip()
-        extract = {**cfg["extract"], "model": node["model"]}
-        extracted = plan.add("extract", extract, f"features {whose}", data=data, trunk=trunk)
-        space = cfg["cluster"]["space"]
-        features = plan.add("space", space, f"features {whose} to cluster", data=data, features=extracted)
-        labels = cluster(plan, cfg["cluster"], {"data": data, "features": features}, of=name)
-        for one in labels.values():
-            report = {**cfg["cluster_report"], "cluster": one.node}
-            title = f"report on {one.title}"
-            plan.add("cluster_report", report, title, data=data, features=features, labels=one)
-        teachers.append(Teacher(name, node, own_data, trunk, extracted, features, labels))
-    heads = {head: step for teacher in teachers for head, step in teacher.labels.items()}
-    student = plan.add("clusterfit", cfg["clusterfit"], "student on clusters", data=data, **heads)
-    return Chain(cfg, data, teachers, student)
+    trunks = {name: teach(plan, name, node) for name, node in teacher_nodes(cfg).items()}
+    rounds: list[Round] = []
+    for title in titles:
+        teachers = [look(plan, cfg, data, name, trunk) for name, trunk in trunks.items()]
+        labels = {head: step for teacher in teachers for head, step in teacher.labels.items()}
+        student = fit(plan, cfg, "clusterfit", title, data, teachers, labels)
+        rounds.append(Round(teachers, student))
+        trunks = {"": student}  # the teacher of the next round
+    return Chain(cfg, data, rounds)
+
+
+def look(plan: Plan, cfg: Config, data: Step, name: str, trunk: Step) -> Teacher:
+    """What a teacher sees in D_cf: its features, and the clusters of them, each with a report."""
+    whose = f"of the {trunk.title}"
+    extract = {**cfg["extract"], "model": trunk.node["model"]}
+    extracted = plan.add("extract", extract, f"features {whose}", data=data, trunk=trunk)
+    space = cfg["cluster"]["space"]
+    features = plan.add("space", space, f"features {whose} to cluster", data=data, features=extracted)
+    inputs = {"data": data, "features": features}
+    labels = cluster(plan, cfg["cluster"], inputs, of=name, title=f"clusters {whose}")
+    for one in labels.values():
+        report = {**cfg["cluster_report"], "cluster": one.node}
+        plan.add("cluster_report", report, f"report on {one.title}", **inputs, labels=one)
+        if cfg["curate"]:
+            plan.add("curate", cfg["curate"], f"balanced by {one.title}", data=data, labels=one)
+    return Teacher(name, trunk, extracted, features, labels)
 
 
 def transfer(plan: Plan, cfg: Config, chain: Chain) -> list[tuple[Config, Step]]:
@@ -95,6 +107,9 @@ def run(cfg: DictConfig) -> float:
         record.objective = objective(results)
     console.table(results_table(results))
     console.summary(plan, record.seconds)
+    for step in plan.steps:
+        if step.stage == "curate":
+            console.note(f"data {step.title}: {usage(step.inputs['data'].node['root'], plan.folder(step))}")
     console.note(f"results in {folder}")
     console.note(f"to look at: {folder / 'report.html'}")
     return record.objective

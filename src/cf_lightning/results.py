@@ -61,6 +61,7 @@ class Result:
     details: dict[str, Any]
 
 
+STUDENTS = ("student", "student_warm")  # trained from scratch, or from the teacher's weights: a run has one
 COLUMNS = tuple(field.name for field in fields(Result))
 
 
@@ -112,7 +113,7 @@ def objective(results: Sequence[Result]) -> float:
     What a Hydra sweeper such as Optuna's maximises. It is measured on the targets' test splits: whoever
     searches with it reports on other targets than those that were searched on.
     """
-    top1 = [result.value for result in results if result.contestant == "student" and result.metric == "top1"]
+    top1 = [result.value for result in results if result.contestant in STUDENTS and result.metric == "top1"]
     return sum(top1) / len(top1) if top1 else 0.0
 
 
@@ -129,6 +130,12 @@ def gain(before: Result, after: Result) -> tuple[float, float, float]:
     down = ((after.value - after.ci_low) ** 2 + (before.ci_high - before.value) ** 2) ** 0.5
     up = ((after.ci_high - after.value) ** 2 + (before.value - before.ci_low) ** 2) ** 0.5
     return difference, difference - down, difference + up
+
+
+def student_of(contestants: Iterable[str]) -> str | None:
+    """Whom the teacher is compared with: the run's student, if there is a teacher, too."""
+    names = set(contestants)
+    return next((name for name in STUDENTS if {"teacher", name} <= names), None)
 
 
 def table_rows(results: Sequence[Result]) -> dict[tuple[str, str], dict[str, Result]]:

@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from cf_lightning.results import Result, cell, gain, notes, table_rows
+from cf_lightning.results import Result, cell, gain, notes, student_of, table_rows
 
 ACROSS = 4  # contestants that have room beside each other
 
@@ -22,11 +22,11 @@ def results_table(results: Sequence[Result]) -> Table:
     """
     shown = [result for result in results if result.metric != "top5"]
     contestants = list(dict.fromkeys(result.contestant for result in shown))
-    compared = {"teacher", "student"} <= set(contestants)
+    student = student_of(contestants)
     table = Table(
         title=_title(shown),
         title_justify="left",
-        caption=_caption(shown, compared),
+        caption=_caption(shown, student is not None),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -35,32 +35,32 @@ def results_table(results: Sequence[Result]) -> Table:
     for name in ("target", "protocol"):
         table.add_column(name, overflow="fold")
     fill = _across if len(contestants) <= ACROSS else _down
-    fill(table, shown, contestants, compared)
+    fill(table, shown, contestants, student)
     return table
 
 
-def _across(table: Table, shown: Sequence[Result], contestants: list[str], compared: bool) -> None:
+def _across(table: Table, shown: Sequence[Result], contestants: list[str], student: str | None) -> None:
     """One row for each target and protocol, one column for each contestant."""
-    for name in [*contestants, *(["student - teacher"] if compared else []), "n test"]:
+    for name in [*contestants, *([f"{student} - teacher"] if student else []), "n test"]:
         table.add_column(name, justify="right", no_wrap=True)
     for (target, protocol), row in table_rows(shown).items():
         cells = [_percent(row.get(contestant)) for contestant in contestants]
-        if compared:
-            cells.append(_gain(row.get("teacher"), row.get("student")))
+        if student:
+            cells.append(_gain(row.get("teacher"), row.get(student)))
         n_test = max(result.n_test for result in row.values())
         table.add_row(target, protocol, *cells, str(n_test))
 
 
-def _down(table: Table, shown: Sequence[Result], contestants: list[str], compared: bool) -> None:
+def _down(table: Table, shown: Sequence[Result], contestants: list[str], student: str | None) -> None:
     """One row for each contestant, in a block for each target and protocol."""
     table.add_column("contestant", no_wrap=True)
-    for name in ("percent", *(["- teacher"] if compared else []), "n test"):
+    for name in ("percent", *(["- teacher"] if student else []), "n test"):
         table.add_column(name, justify="right", no_wrap=True)
     for (target, protocol), row in table_rows(shown).items():
         for number, contestant in enumerate(contestants):
             result = row.get(contestant)
             cells = [_percent(result)]
-            if compared:
+            if student:
                 is_level = contestant in ("random", "teacher")
                 cells.append(Text() if is_level else _gain(row.get("teacher"), result))
             what = (target, protocol) if number == 0 else ("", "")

@@ -17,6 +17,7 @@ class Runtime(Component):
         devices: processes of a stage, one device each; ``auto`` is every GPU, or one process on the CPU.
         nodes: machines; several are not supported yet.
         accelerator: ``auto`` is CUDA where there is a GPU.
+        divide_head: on several devices, from so many classes on a head is divided among them.
         workers: loader processes for each device; ``auto`` follows the cores.
         isolate: run a stage that has a GPU or several devices in processes of its own (torchrun).
         progress: show progress bars; ``auto`` shows them on a terminal.
@@ -31,6 +32,7 @@ class Runtime(Component):
     devices: int | Literal["auto"] = "auto"
     nodes: int = Field(default=1, ge=1, le=1)
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    divide_head: int = Field(default=100_000, ge=2)
     workers: int | Literal["auto"] = "auto"
     isolate: bool = True
     progress: bool | Literal["auto"] = "auto"

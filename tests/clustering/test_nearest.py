@@ -104,3 +104,13 @@ def test_the_nearest_several_and_their_distances(count: int) -> None:
     assert distances == pytest.approx(np.sort(exact, axis=1)[:, :count], rel=1e-5)
     assert ids.dtype == np.int64
     assert distances.dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_several_that_are_equally_near_the_lower_id_comes_first(kind: str) -> None:
+    points = KINDS[kind]
+    centroids = np.concatenate([points[:12], points[:12][::-1]])  # every centroid twice
+    ids, _ = NearestCentroid(centroids, points.mean(axis=0)).several(points, 5)
+    expected = squared(points, centroids).argsort(axis=1, kind="stable")[:, :5]
+    assert np.array_equal(ids, expected)
+    assert np.array_equal(ids[:, 0], find(points, centroids))

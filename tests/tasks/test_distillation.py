@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
+from cf_lightning.heads.labels import Labels
+from cf_lightning.heads.scores import Scores
 from cf_lightning.models.tiny import TinyTrunk
 from cf_lightning.tasks.distillation import Distillation
 from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
@@ -54,7 +56,8 @@ def test_the_loss_as_published(hard_weight: float, temperature: float, teacher: 
     logits, targets = torch.randn(5, 3), torch.tensor([0, 2, 1, 1, 0])
     distillation = task(hard_weight, temperature)
     distillation.prepare(teacher=teacher)
-    losses, hits = distillation.score(logits, targets, images)
+    scores = Scores(logits, Labels.even(targets))
+    losses, hits = distillation.loss_of(scores, images), distillation.right(scores, images)
     soft = functional.softmax(told(teacher, images) / temperature, dim=1)
     student = functional.softmax(logits / temperature, dim=1)
     kl = (soft * (soft.log() - student.log())).sum(1)
@@ -69,7 +72,8 @@ def test_a_student_that_says_the_same_has_no_loss_and_the_teacher_does_not_learn
     distillation.prepare(teacher=teacher)
     module = PseudoLabelClassifier(TinyTrunk(width=2).build(), len(NAMES), distillation).train()
     module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
-    losses, _ = distillation.score(told(teacher, images), torch.zeros(4, dtype=torch.int64), images)
+    same = Scores(told(teacher, images), Labels.even(torch.zeros(4, dtype=torch.int64)))
+    losses = distillation.loss_of(same, images)
     torch.testing.assert_close(losses, torch.zeros(4), atol=1e-5, rtol=0)
     before = told(teacher, images)
     module.training_step((images, torch.zeros(4, dtype=torch.int64), torch.arange(4)), 0).backward()

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cf_lightning.models.tiny import TinyTrunk
-from cf_lightning.optimization import Optimization
+from cf_lightning.optimization import SGD
 from cf_lightning.tasks.base import Task
 from cf_lightning.tasks.draws import Draws, _mixed
 from cf_lightning.tasks.jigsaw import Jigsaw
@@ -66,7 +66,7 @@ def test_training_sees_something_else_in_each_epoch_and_validation_does_not(
 ) -> None:
     task: Task = jigsaw if name == "jigsaw" else Rotation()
     torch.manual_seed(0)
-    module = PseudoLabelClassifier(TinyTrunk(width=1).build(), 4, task, Optimization(lr=1e-6), 8)
+    module = PseudoLabelClassifier(TinyTrunk(width=1).build(), 4, task, SGD(lr=1e-6), 8)
     images = torch.randint(256, (8, 3, 16, 16), dtype=torch.uint8)
     loader: Any = DataLoader([(image, torch.tensor(0), row) for row, image in enumerate(images)], 8)  # type: ignore[arg-type]
     seen: dict[bool, list[Tensor]] = {True: [], False: []}

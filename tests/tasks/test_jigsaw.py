@@ -95,13 +95,13 @@ def test_two_halves_of_a_batch_give_what_the_whole_gives_and_another_epoch_does_
 
 def test_the_head_treats_patches_alike_and_then_puts_them_side_by_side(permutations: Path) -> None:
     torch.manual_seed(0)
-    head = Jigsaw(hidden=6).head(feature_dim=5, num_classes=40)
+    head = Jigsaw(hidden=6).build_head(feature_dim=5, widths=[40])
     features = torch.randn(4, 9, 5)
     assert head(features).shape == (4, 40)
     head.eval()
-    linear, norm, last = (layer for layer in head.children() if list(layer.parameters()))
+    linear, norm = (layer for layer in head.embed.children() if list(layer.parameters()))
     each = [torch.relu(norm(linear(features[:, place]))) for place in range(9)]
-    torch.testing.assert_close(head(features), last(torch.cat(each, dim=1)))
+    torch.testing.assert_close(head(features), torch.cat(each, dim=1) @ head.weight.T + head.bias)
 
 
 def test_what_cannot_be_a_jigsaw_is_refused(permutations: Path) -> None:

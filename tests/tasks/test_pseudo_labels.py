@@ -7,10 +7,15 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
+from cf_lightning.heads.labels import Labels
+from cf_lightning.heads.scores import Scores
+from cf_lightning.losses.cross_entropy import CrossEntropy
 from cf_lightning.models.tiny import TinyTrunk
-from cf_lightning.optimization import Optimization
-from cf_lightning.tasks.losses import cross_entropy
 from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return CrossEntropy()(Scores(logits, Labels.even(targets)))
 
 
 def test_single_labels_equal_torch_cross_entropy() -> None:
@@ -120,28 +125,3 @@ def test_top1_of_all_and_of_each_head(num_classes: Any, targets: Any, expected: 
     trainer = Trainer(logger=False, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False)
     (logged,) = trainer.validate(module, DataLoader(samples, batch_size=3), verbose=False)  # type: ignore[arg-type]
     assert {name: value for name, value in logged.items() if name != "val/loss"} == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("schedule", "expected"),
-    [("step", [1.0, 0.1, 0.01]), ("cosine", [1.0, 0.5, 0.0])],
-)
-def test_the_schedule_in_three_points(schedule: str, expected: list[float]) -> None:
-    optimization = Optimization(lr=0.5, schedule=schedule, milestones=[0.4, 0.8])  # type: ignore[arg-type]
-    parts = optimization.build(torch.nn.Linear(2, 2), batch_size=512, num_steps=10)
-    rates = []
-    for _ in range(11):
-        rates.append(parts["optimizer"].param_groups[0]["lr"])
-        parts["optimizer"].step()
-        parts["lr_scheduler"]["scheduler"].step()
-    assert [rates[0], rates[5], rates[10]] == pytest.approx(expected, abs=1e-9)
-
-
-def test_warm_up_rises_from_a_tenth_and_norms_do_not_decay() -> None:
-    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
-    parts = Optimization(lr=0.1, warmup=0.5).build(module, batch_size=256, num_steps=10)
-    assert parts["optimizer"].param_groups[0]["lr"] == pytest.approx(0.01)
-    decayed, free = parts["optimizer"].param_groups
-    assert [p.ndim for p in decayed["params"]] == [4, 1]
-    assert [tuple(p.shape) for p in free["params"]] == [(4,), (4,)]
-    assert (decayed["weight_decay"], free["weight_decay"]) == (1e-4, 0.0)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cf_lightning.models.tiny import TinyTrunk
-from cf_lightning.optimization import Optimization
+from cf_lightning.optimization import SGD
 from cf_lightning.tasks.draws import Draws
 from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
 from cf_lightning.tasks.rotation import Rotation
@@ -53,7 +53,7 @@ def test_rotnet_learns_which_way_is_up() -> None:
     samples: list[tuple[Tensor, Tensor, int]] = [
         (one, torch.tensor(0), row) for row, one in enumerate(pictures)
     ]
-    module = PseudoLabelClassifier(TinyTrunk(width=4).build(), 4, Rotation(), Optimization(lr=0.5), 32)
+    module = PseudoLabelClassifier(TinyTrunk(width=4).build(), 4, Rotation(), SGD(lr=0.5), 32)
     quiet: Any = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = Trainer(max_epochs=6, accelerator="cpu", enable_checkpointing=False, **quiet)
     loaders: list[Any] = [DataLoader(part, 32) for part in (samples[:128], samples[128:])]  # type: ignore[arg-type]

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 
 from cf_lightning.tasks.base import Targets
 
@@ -20,8 +19,12 @@ def test_a_row_is_known_when_any_head_has_a_target() -> None:
     assert Targets.stacked({"half": half, "four": FOUR}).known.tolist() == [True, False, True]
 
 
-def test_what_cannot_share_one_draw_of_rows_is_refused() -> None:
-    weighted = Targets(np.array([1, 0, 0]), ["x", "y"], np.ones(3))
-    for one in (weighted, Targets.stacked({"two": TWO})):
-        with pytest.raises(ValueError, match="four, other: only unweighted targets of one head"):
-            Targets.stacked({"four": FOUR, "other": one})
+def test_heads_draw_a_row_as_often_as_they_would_on_average() -> None:
+    often, rarely = Targets(np.array([1, 0, 0]), ["x", "y"], np.array([2.0, 1, 1])), TWO
+    weights = Targets.stacked({"often": often, "two": rarely}).weights
+    assert weights is not None
+    assert weights.tolist() == [0.5, 0.25, 0.25]
+    other = Targets(often.values, ["x", "y"], np.array([0.0, 30, 10]))
+    weights = Targets.stacked({"often": often, "other": other}).weights
+    assert weights is not None
+    assert weights.tolist() == [0.25, 0.5, 0.25]

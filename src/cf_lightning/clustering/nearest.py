@@ -100,7 +100,7 @@ class NearestCentroid:
         return labels, floor
 
     def several(self, block: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """The nearest centroids of each row, in float64 throughout.
+        """The nearest centroids of each row, in float64 throughout; of equally near ones the lower id first.
 
         Args:
             block: (b, D) float32.
@@ -110,28 +110,45 @@ class NearestCentroid:
             (b, l) int64 ids and (b, l) float32 squared distances, nearest first.
         """
         ids, distances = np.empty((len(block), count), np.int64), np.empty((len(block), count), np.float32)
-        for part, rows, scores in self._exact_scores(block):
-            found = scores.topk(count)
-            squares = rows.square().sum(1, keepdim=True) - 2 * found.values
-            ids[part], distances[part] = found.indices.cpu().numpy(), squares.clamp(min=0).cpu().numpy()
+        for part, rows, scores, tie in self._exact_scores(block):
+            best = _best(scores, tie, count)
+            squares = rows.square().sum(1, keepdim=True) - 2 * scores.gather(1, best)
+            ids[part], distances[part] = best.cpu().numpy(), squares.clamp(min=0).cpu().numpy()
         return ids, distances
 
     def _decide(self, block: np.ndarray) -> np.ndarray:
         """(b,) int64 labels from float64 scores."""
         labels = np.empty(len(block), np.int64)
-        for part, rows, scores in self._exact_scores(block):
-            scale = (rows.norm(dim=1, keepdim=True) + (2 * self._half.max()).sqrt()) ** 2
-            near = scores >= scores.amax(1, keepdim=True) - TIE * scale
-            labels[part] = near.byte().argmax(1).cpu().numpy()
+        for part, _, scores, tie in self._exact_scores(block):
+            labels[part] = _lowest(scores, tie).cpu().numpy()
         return labels
 
-    def _exact_scores(self, block: np.ndarray) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Which rows, the rows less the centre, and their scores, in float64."""
+    def _exact_scores(self, block: np.ndarray) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+        """Which rows, the rows less the centre, their scores, and how far equal scores differ, in float64."""
         step = max(1, EXACT_CELLS // len(self._exact))
         for start in range(0, len(block), step):
             part = slice(start, start + step)
             rows = torch.from_numpy(block[part]).to(self._centre) - self._centre
-            yield part, rows, torch.addmm(-self._half, rows, self._exact.T)
+            tie = TIE * (rows.norm(dim=1, keepdim=True) + (2 * self._half.max()).sqrt()) ** 2
+            yield part, rows, torch.addmm(-self._half, rows, self._exact.T), tie
+
+
+def _lowest(scores: Tensor, tie: Tensor) -> Tensor:
+    """(b,) int64: of the best of (b, K) scores the first."""
+    return (scores >= scores.amax(1, keepdim=True) - tie).byte().argmax(1)
+
+
+def _best(scores: Tensor, tie: Tensor, count: int) -> Tensor:
+    """(b, l) int64: the l best of (b, K) scores, the best first, of equal ones the lowest."""
+    found = scores.topk(min(count + 1, scores.shape[1]))
+    ids = found.indices[:, :count]
+    tied = (found.values.diff(dim=1) >= -tie).any(1)
+    scores, tie = scores[tied], tie[tied]
+    for place in range(count):
+        first = _lowest(scores, tie)
+        ids[tied, place] = first
+        scores.scatter_(1, first[:, None], -torch.inf)
+    return ids
 
 
 def squared_distances(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:

@@ -71,3 +71,13 @@ def about(teachers: list[Teacher]) -> dict[str, str]:
     """What the table says of teachers whose weights are random ones."""
     random = [of("teacher", teacher) for teacher in teachers if teacher.node.get("pretrained") is False]
     return {"not pre-trained": " ".join(random)} if random else {}
+
+
+def trained(student: Step) -> dict[str, str]:
+    """What the table says of a student's training where it is not the paper's."""
+    said = {"start": "the teacher's weights"} if "start" in student.inputs else {}
+    relabelled = [s for s in student.inputs.values() if s.stage == "relabel" and "labels" in s.inputs]
+    if relabelled:
+        settings = relabelled[0].built().model_dump(exclude_defaults=True, exclude={"runtime"})
+        said["relabel"] = " ".join(f"{name}={value}" for name, value in settings.items())
+    return said

@@ -2,9 +2,10 @@
 
 from cf_lightning.chain import Chain, Config
 from cf_lightning.config import build
-from cf_lightning.contestants.base import Contestant, Entry, of
+from cf_lightning.contestants.base import Contestant, Entry, of, trained
 from cf_lightning.errors import DataError
 from cf_lightning.plan import Plan, Step
+from cf_lightning.student import start, training
 from cf_lightning.tasks.base import Task
 
 
@@ -25,13 +26,15 @@ class Distilled(Contestant):
             if not isinstance(labels, Task) or not labels.OF_LABELS or teacher.data is None:
                 raise self._refused(name, teacher, "a teacher that is trained here on labels or tags")
             task = {**self.task, "model": teacher.node["model"], "labels": teacher.node["task"]}
-            node = {**chain.cfg["clusterfit"], "task": task}
+            node = {**training(chain.cfg), "task": task, "recluster": None}  # it is told no clusters
             if self.task["hard_weight"]:
                 _check_labels(name, labels, teacher.data, chain.data)
-            inputs = {"data": chain.data, "teacher": teacher.trunk}
+            inputs = {"data": chain.data, "teacher": teacher.trunk, **start(chain.cfg, [teacher])}
             trunk = plan.add("train", node, of(name, teacher), **inputs)
-            made_by = {"pretrain": [teacher.trunk], "clusterfit": [trunk]}
-            entries.append(Entry(of(name, teacher), node["model"], trunk, chain.k, made_by=made_by))
+            made_by, details = {"pretrain": [teacher.trunk], "clusterfit": [trunk]}, trained(trunk)
+            entries.append(
+                Entry(of(name, teacher), node["model"], trunk, chain.k, made_by=made_by, details=details)
+            )
         return entries
 
 

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from cf_lightning.chain import Chain
-from cf_lightning.contestants.base import Contestant, Entry, about, of
+from cf_lightning.contestants.base import Contestant, Entry, about, of, trained
 from cf_lightning.plan import Plan
 
 
@@ -18,7 +18,7 @@ class Random(Contestant):
 
     def enter(self, name: str, plan: Plan, chain: Chain) -> list[Entry]:
         """Nothing to plan."""
-        return [Entry(name, chain.cfg["model"], None, chain.k, random_seed=self.seed)]
+        return [Entry(name, chain.student.node["model"], None, chain.k, random_seed=self.seed)]
 
 
 class Pretrained(Contestant):
@@ -40,15 +40,28 @@ class Pretrained(Contestant):
 
 
 class Student(Contestant):
-    """The network that was trained on the clusters."""
+    """The network that was trained on the clusters; of an earlier round as ``student_<round>``.
+
+    The paper trains it from scratch: what began with the teacher's weights is ``student_warm``.
+    """
 
     def enter(self, name: str, plan: Plan, chain: Chain) -> list[Entry]:
         """Nothing to plan."""
-        made_by = {
-            "pretrain": [teacher.trunk for teacher in chain.teachers],
-            "extract": [teacher.extracted for teacher in chain.teachers],
-            "cluster": chain.clusterings,
-            "clusterfit": [chain.student],
-        }
-        model = chain.cfg["model"]
-        return [Entry(name, model, chain.student, chain.k, made_by=made_by, details=about(chain.teachers))]
+        own = f"{name}_warm" if "start" in chain.student.inputs else name
+        rounds = len(chain.rounds)
+        entries = []
+        for number, made in enumerate(chain.rounds, 1):
+            made_by = {
+                "pretrain": [teacher.trunk for teacher in chain.teachers],
+                "extract": [teacher.extracted for teacher in made.teachers],
+                "cluster": made.clusterings,
+                "clusterfit": [made.student],
+            }
+            details = about(chain.teachers) | trained(made.student)
+            if rounds > 1:
+                details["round"] = f"{number} of {rounds}"
+            row = own if number == rounds else f"{own}_{number}"
+            entries.append(
+                Entry(row, made.student.node["model"], made.student, made.k, None, made_by, details)
+            )
+        return entries

@@ -1,8 +1,9 @@
 """Students like the student, but of other pseudo-labels made of the same features."""
 
 from cf_lightning.chain import Chain, Config, cluster, plain
-from cf_lightning.contestants.base import Contestant, Entry, about, of
+from cf_lightning.contestants.base import Contestant, Entry, about, of, trained
 from cf_lightning.plan import Plan
+from cf_lightning.student import fit
 
 
 class Relabelled(Contestant):
@@ -20,11 +21,10 @@ class Relabelled(Contestant):
         for teacher in chain.teachers:
             own, inputs = of(name, teacher), {"data": chain.data, "features": teacher.features}
             if "k" in self.stage:
-                labels = cluster(plan, self.stage, inputs, stage="relabel")
+                labels = cluster(plan, self.stage, inputs, stage="relabel", title=own)
             else:
                 labels = {"labels": plan.add("relabel", self.stage, own, **inputs)}
-            training = chain.cfg["clusterfit"]
-            trunk = plan.add("train", training, f"student on {own}", data=chain.data, **labels)
+            trunk = fit(plan, chain.cfg, "train", f"student on {own}", chain.data, [teacher], labels)
             made_by = {
                 "pretrain": [teacher.trunk],
                 "extract": [teacher.extracted],
@@ -32,5 +32,6 @@ class Relabelled(Contestant):
                 "clusterfit": [trunk],
             }
             k = plain([step.node["k"] for step in labels.values() if "k" in step.node])
-            entries.append(Entry(own, training["model"], trunk, k, made_by=made_by, details=about([teacher])))
+            details = about([teacher]) | trained(trunk)
+            entries.append(Entry(own, trunk.node["model"], trunk, k, made_by=made_by, details=details))
         return entries

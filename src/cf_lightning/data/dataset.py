@@ -63,5 +63,5 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor, int]]):
         seed = np.random.SeedSequence([self.seed, epoch, row]).generate_state(1, np.uint64)[0]
         # the generator of the surrounding process is left as it was: with workers=0 that is the trainer's
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(seed))
+            torch.default_generator.manual_seed(int(seed))  # torch.manual_seed is of the GPUs, too
             return self.transform(image)  # type: ignore[no-any-return]

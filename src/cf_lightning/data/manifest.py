@@ -8,7 +8,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from cf_lightning.config import Component
-from cf_lightning.data.containers import File, file_size, open_zip, sample_table, zip_members
+from cf_lightning.data.containers import File, file_size, open_zip, sample_table, tar_members, zip_members
 from cf_lightning.data.index import SPLIT_NAMES
 from cf_lightning.data.source import ImageSource
 from cf_lightning.errors import DataError
@@ -37,6 +37,8 @@ class Columns(Component):
 
 class ManifestImages(ImageSource):
     """Images below a folder or in a zip, named by a CSV or Parquet file; rows are sorted by path.
+
+    An image in a tar shard below the folder is SHARD.tar/NAME, which is its key in ``ShardImages``, too.
 
     Attributes:
         manifest: a ``.csv`` or ``.parquet`` file below the root, in the root's zip, or an absolute path.
@@ -126,7 +128,8 @@ class ManifestImages(ImageSource):
         """Where each image lies."""
         root = self.folder()
         if root.is_dir():
-            files = [File(path, file_size(f"{root}/{path}")) for path in paths]
+            inside = _in_shards(root, paths)
+            files = [inside.get(path) or File(path, file_size(f"{root}/{path}")) for path in paths]
         else:
             members = {file.key: file for file in zip_members(root, set(paths).__contains__)}
             files = [members.get(path, File(path, None)) for path in paths]
@@ -137,6 +140,15 @@ class ManifestImages(ImageSource):
                 f"are not there; paths are relative to root={self.root}"
             )
         return files
+
+
+def _in_shards(root: Path, paths: list[str]) -> dict[str, File]:
+    """The files of the tar shards that paths lead into, by their paths."""
+    shards = sorted({path.partition(".tar/")[0] + ".tar" for path in paths if ".tar/" in path})
+    files = [
+        file for shard in shards if (root / shard).is_file() for file in tar_members(root / shard, shard)
+    ]
+    return {f"{file.shard}/{file.key}": file._replace(key=f"{file.shard}/{file.key}") for file in files}
 
 
 def _text(column: pa.ChunkedArray) -> pa.Array:

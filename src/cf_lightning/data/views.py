@@ -39,7 +39,7 @@ class View(Component):
 
 
 class Augmentation(Component):
-    """Random resized crop, horizontal flip, colour jitter: training (Goyal et al. 2019, section 6).
+    """Random resized crop, flip, RandAugment, colour jitter: training (Goyal et al. 2019, section 6).
 
     The size of the crop is the view's, so that training and test see the same resolution.
 
@@ -47,12 +47,16 @@ class Augmentation(Component):
         min_area: the smallest share of the image's area that a crop may show; ``None`` changes no
             scale: resized as the view does, then cropped at random (Jigsaw's recipe in VISSL).
         flip: probability of a horizontal flip.
+        rand_ops: operations of RandAugment on each image (Cubuk et al. 2020; 2 there); 0 switches it off.
+        rand_magnitude: strength of each of them.
         jitter: strength of brightness, contrast and saturation jitter; 0 switches it off.
         hue: strength of the hue jitter.
     """
 
     min_area: float | None = Field(default=0.08, gt=0, le=1)
     flip: float = Field(default=0.5, ge=0, le=1)
+    rand_ops: int = Field(default=0, ge=0)
+    rand_magnitude: int = Field(default=9, ge=0, le=30)
     jitter: float = Field(default=0.0, ge=0, le=1)
     hue: float = Field(default=0.0, ge=0, le=0.5)
 
@@ -66,6 +70,9 @@ class Augmentation(Component):
             scale = (self.min_area, 1.0)
             steps = [v2.RandomResizedCrop(view.crop, scale=scale, interpolation=mode, antialias=True)]
         steps.append(v2.RandomHorizontalFlip(self.flip))
+        if self.rand_ops:  # torchvision turns and shears tensors bilinearly at best, whatever the view's mode
+            bilinear = InterpolationMode.BILINEAR
+            steps.append(v2.RandAugment(self.rand_ops, self.rand_magnitude, interpolation=bilinear))
         if self.jitter or self.hue:
             steps.append(v2.ColorJitter(self.jitter, self.jitter, self.jitter, self.hue))
         view_of_training: nn.Module = v2.Compose(steps)

@@ -13,7 +13,7 @@ from cf_lightning.errors import DataError
 from cf_lightning.report.gallery import BYTES, clustering
 from cf_lightning.report.page import write_page
 from cf_lightning.report.training import training_curves
-from cf_lightning.results import Result, gain, notes, read_results, table_rows
+from cf_lightning.results import Result, gain, notes, read_results, student_of, table_rows
 from cf_lightning.runs import Run, RunStep
 
 if TYPE_CHECKING:
@@ -98,20 +98,20 @@ def result_table(results: list[Result]) -> dict[str, Any] | None:
     contestants = list(dict.fromkeys(result.contestant for result in shown))
     rows = []
     for (target, protocol), found in table_rows(shown).items():
-        compared = {"teacher", "student"} <= set(found)
+        student = student_of(found)
         rows.append(
             {
                 "target": target,
                 "protocol": protocol,
                 "cells": [found.get(contestant) for contestant in contestants],
-                "gain": gain(found["teacher"], found["student"]) if compared else None,
+                "gain": gain(found["teacher"], found[student]) if student else None,
                 "n_test": max(result.n_test for result in found.values()),
             }
         )
     return {
         "contestants": contestants,
         "rows": rows,
-        "compared": {"teacher", "student"} <= set(contestants),
+        "compared": student_of(contestants) is not None,
         "notes": notes(results),
         "figure": _dots(contestants, rows),
     }

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from cf_lightning.clustering.recluster import Recluster
 from cf_lightning.data.index import Index
+from cf_lightning.data.mix import Mix
 from cf_lightning.data.source import ImageSource
 from cf_lightning.data.views import Augmentation, View
 from cf_lightning.errors import ConfigError
@@ -15,14 +17,19 @@ from cf_lightning.optimization import Optimization
 from cf_lightning.precision import Precision
 from cf_lightning.stages.base import Stage
 from cf_lightning.tasks.base import Targets, Task
+from cf_lightning.tasks.clusters import Clusters
 from cf_lightning.tasks.noise import with_noise
 
 if TYPE_CHECKING:
+    from lightning.pytorch import Callback, Trainer
+
     from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
 
 
 class Train(Stage):
-    """Train a trunk from scratch and publish it with its head, its curve and its classes.
+    """Train a trunk and publish it with its head, its curve and its classes.
+
+    From scratch, unless it is given an artifact ``start``, whose trunk it begins with.
 
     Writes ``trunk.safetensors``, ``head.safetensors`` (weight (K, D), bias (K,)), ``classes.json`` (the
     names of the head's rows; of several heads, which lie one after the other, by the head's name),
@@ -38,6 +45,9 @@ class Train(Stage):
         noise_seed: of the labels that are replaced.
         optimization: optimiser and schedule.
         augmentation: random view of the training images.
+        mix: of the images of a batch.
+        ema: decay of a running mean of the weights, which is validated and published; 0 has none.
+        recluster: targets that the network makes itself; ``None`` has none.
         epochs: passes over as many images as have a target.
         batch_size: of all devices together.
         precision: ``auto`` is bf16 where it is faster.
@@ -53,6 +63,9 @@ class Train(Stage):
     noise_seed: int = Field(default=0, ge=0)
     optimization: Optimization
     augmentation: Augmentation
+    mix: Mix = Mix()
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    recluster: Recluster | None = None
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=2)
     precision: Precision = "auto"
@@ -62,19 +75,36 @@ class Train(Stage):
         """The task finds its labels, and there is at least one whole batch for all devices."""
         data = indexes["data"]
         self.task.check(data, self.view or self.data.view)
-        if self.noise and not self.task.OF_LABELS:
-            raise ConfigError(f"noise={self.noise}: this training has no labels that could be replaced")
+        self._check_combinations()
         num_train = len(data.rows("train"))
         if num_train < self.batch_size:
             raise ConfigError(
                 f"batch_size={self.batch_size} is more than the {num_train} training images of "
                 f"root={data.origin}; at most {num_train}"
             )
-        devices = self.runtime.devices
-        if devices != "auto" and self.batch_size % devices:
+        parts = (2 if self.mix.on else 1) * (1 if self.runtime.devices == "auto" else self.runtime.devices)
+        if self.batch_size % parts:
+            halves = " in two halves each, which are mixed," if self.mix.on else ""
             raise ConfigError(
                 f"batch_size={self.batch_size} is of all devices together and cannot be divided by "
-                f"runtime.devices={devices}; take a multiple of {devices}"
+                f"runtime.devices={self.runtime.devices}{halves}; take a multiple of {parts}"
+            )
+
+    def _check_combinations(self) -> None:
+        """Refuse settings that have no meaning together."""
+        if self.noise and not self.task.OF_LABELS:
+            raise ConfigError(f"noise={self.noise}: this training has no labels that could be replaced")
+        if self.mix.on and self.task.not_linear:
+            raise ConfigError(
+                f"mix.mixup={self.mix.mixup}, mix.cutmix={self.mix.cutmix} with {self.task.not_linear}: "
+                "mixed images need a loss that is linear in its targets; set both to 0, or loss=cross_entropy"
+            )
+        if self.recluster and not isinstance(self.task, Clusters):
+            raise ConfigError(f"recluster: task={type(self.task).__name__} learns no clusters; leave it out")
+        if self.recluster and isinstance(self.task, Clusters) and self.task.power:
+            raise ConfigError(
+                f"recluster with task.power={self.task.power}: images would be drawn by the sizes of the "
+                "first clusters; set task.power=0"
             )
 
     def disk_bytes(self, **indexes: Index) -> int | None:
@@ -84,15 +114,14 @@ class Train(Stage):
     def run(self, out: Path, **inputs: Path) -> None:
         """Train, continuing from the last whole epoch of an earlier attempt."""
         from cf_lightning.callbacks.epoch_checkpoint import EpochCheckpoint
-        from cf_lightning.callbacks.history import History
         from cf_lightning.data.images import ImageDataModule
         from cf_lightning.trainer import build_trainer
 
         index = Index.read(inputs["data"])
-        artifacts = {name: folder for name, folder in inputs.items() if name != "data"}
+        artifacts = {name: folder for name, folder in inputs.items() if name not in ("data", "start")}
         targets = self._targets(index, artifacts)
         self.task.prepare(**artifacts)
-        module = self._module(targets.num_classes)
+        module = self._module(targets.num_classes, inputs.get("start"))
         images = ImageDataModule(
             self.data.model_copy(update={"view": self.view}) if self.view else self.data,
             index=index,
@@ -104,14 +133,41 @@ class Train(Stage):
             workers=self.runtime.num_workers(),
         )
         checkpoint = EpochCheckpoint(out)
-        trainer = build_trainer(self.runtime, out, self.precision, [History(out), checkpoint], self.epochs)
+        callbacks = [*self._callbacks(out, index), checkpoint]
+        trainer = build_trainer(self.runtime, out, self.precision, callbacks, self.epochs)
+        self._divide(module, trainer)
         trainer.fit(module, images, ckpt_path=checkpoint.found(), weights_only=True)
         if trainer.interrupted or trainer.current_epoch < self.epochs:
             raise KeyboardInterrupt
+        module.head.assemble()
         if trainer.is_global_zero:
             self._write(out, module, targets, index, trainer.callback_metrics)
             checkpoint.remove()
         trainer.strategy.barrier()
+
+    def _callbacks(self, out: Path, index: Index) -> "list[Callback]":
+        """What takes part in the training beside the checkpoint."""
+        from lightning.pytorch.callbacks import EMAWeightAveraging
+
+        from cf_lightning.callbacks.history import History
+
+        callbacks: list[Callback] = [History(out)]
+        if self.ema:
+            callbacks.append(EMAWeightAveraging(decay=self.ema))
+        if self.recluster:
+            callbacks.append(self.recluster.callback(index.rows("train")))
+        return callbacks
+
+    def _divide(self, module: "PseudoLabelClassifier", trainer: "Trainer") -> None:
+        """Divide a head of very many classes among the devices."""
+        if trainer.world_size == 1 or sum(module.widths) < self.runtime.divide_head or not self.task.DIVIDES:
+            return
+        if self.ema:
+            raise ConfigError(
+                f"ema={self.ema} with {sum(module.widths)} classes that {trainer.world_size} devices divide: "
+                "the mean would have the classes of one; set ema=0, or runtime.divide_head to more classes"
+            )
+        module.divide(trainer.global_rank, trainer.world_size)
 
     def _targets(self, index: Index, artifacts: dict[str, Path]) -> Targets:
         """Of one head, or of as many as there are clusterings ``labels_<head>`` among the artifacts."""
@@ -125,7 +181,7 @@ class Train(Stage):
             with_noise(targets, index.rows("train"), self.noise, self.noise_seed) if self.noise else targets
         )
 
-    def _module(self, num_classes: int | dict[str, int]) -> "PseudoLabelClassifier":
+    def _module(self, num_classes: int | dict[str, int], start: Path | None) -> "PseudoLabelClassifier":
         import torch
 
         from cf_lightning.models.sync_batchnorm import convert
@@ -133,8 +189,16 @@ class Train(Stage):
 
         torch.manual_seed(self.seed)
         module = PseudoLabelClassifier(
-            self.model.build(), num_classes, self.task, self.optimization, self.batch_size, self.seed
+            self.model.build(),
+            num_classes,
+            self.task,
+            self.optimization,
+            self.batch_size,
+            self.seed,
+            self.mix,
         )
+        if start is not None:
+            module.trunk.load(start)
         if self.runtime.device_kind() == "cpu" and self.runtime.num_devices() > 1:
             convert(module)
         return module

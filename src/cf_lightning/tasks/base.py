@@ -1,6 +1,7 @@
 """What a training stage learns: a task turns an index into targets, and a batch into a loss."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -12,8 +13,11 @@ from cf_lightning.data.index import Index, has_target
 from cf_lightning.data.views import View
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
+    from cf_lightning.heads.head import Head
+    from cf_lightning.heads.labels import Labels
+    from cf_lightning.heads.scores import Scores
     from cf_lightning.tasks.draws import Draws
 
 
@@ -34,11 +38,14 @@ class Targets:
 
     @classmethod
     def stacked(cls, heads: "dict[str, Targets]") -> "Targets":
-        """The targets of one network with a head for each of ``heads``, which draw their rows evenly."""
-        if any(one.weights is not None or isinstance(one.names, dict) for one in heads.values()):
-            raise ValueError(f"{', '.join(heads)}: only unweighted targets of one head each can be stacked")
+        """The targets of one network with a head for each of ``heads``, which have one head each.
+
+        A row is drawn as often as the heads would draw it on average.
+        """
         values = [one.values.reshape(len(one.values), -1) for one in heads.values()]
-        return cls(np.stack(values, axis=1), {head: list(one.names) for head, one in heads.items()})
+        drawn = [one.weights / one.weights.sum() for one in heads.values() if one.weights is not None]
+        names = {head: list(one.names) for head, one in heads.items()}
+        return cls(np.stack(values, axis=1), names, np.mean(drawn, axis=0) if drawn else None)
 
     @property
     def num_classes(self) -> int | dict[str, int]:
@@ -58,9 +65,16 @@ class Task(Component, ABC):
 
     Attributes:
         OF_LABELS: whether its classes are labels or tags that the data brings, not some that it makes up.
+        DIVIDES: whether ``loss_of`` can do with classes that are divided among the devices.
     """
 
     OF_LABELS: ClassVar[bool] = False
+    DIVIDES: ClassVar[bool] = True
+
+    @property
+    def not_linear(self) -> str:
+        """What makes the loss not linear in its targets, so that none can be mixed; empty where it is."""
+        return ""
 
     def check(self, data: Index, view: View) -> None:
         """Raise ``UserError`` when ``data`` cannot give targets, or images of that size no inputs."""
@@ -90,20 +104,29 @@ class Task(Component, ABC):
         """
         return images, targets
 
-    def head(self, feature_dim: int, num_classes: int) -> "nn.Module":
-        """From (B, feature_dim), or (B, P, feature_dim) of patches, to (B, num_classes) logits."""
-        from torch import nn
+    def build_head(self, feature_dim: int, widths: Sequence[int]) -> "Head":
+        """From (B, feature_dim), or (B, P, feature_dim) of patches, to classes of one or several heads."""
+        from cf_lightning.heads.head import Head
 
-        return nn.Linear(feature_dim, num_classes)
+        return Head(feature_dim, widths)
 
-    def score(self, logits: "Tensor", targets: "Tensor", images: "Tensor") -> "tuple[Tensor, Tensor]":
-        """The loss of each sample, (B,) float32, and whether its first prediction is right, (B,) bool.
+    def labels_of(self, targets: "Tensor") -> "Labels":
+        """What (B,) or (B, T) int64 targets of one head say; -1 is none."""
+        from cf_lightning.heads.labels import Labels
+
+        return Labels.even(targets)
+
+    def loss_of(self, scores: "Scores", images: "Tensor") -> "Tensor":
+        """The loss of each sample, (B,) float32.
 
         Args:
-            logits: (B, K) of one head.
-            targets: (B,) or (B, T) int64 of the same head; -1 is none.
+            scores: of one head.
             images: what the network saw.
         """
-        from cf_lightning.tasks.losses import cross_entropy, first_is_right
+        from cf_lightning.losses.cross_entropy import CrossEntropy
 
-        return cross_entropy(logits, targets), first_is_right(logits, targets)
+        return CrossEntropy()(scores)
+
+    def right(self, scores: "Scores", images: "Tensor") -> "Tensor":
+        """(B,) bool: whether the first prediction of each sample is right."""
+        return scores.first_is_right()

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import Field, PrivateAttr
@@ -15,6 +15,7 @@ from cf_lightning.tasks.base import Targets, Task
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from cf_lightning.heads.scores import Scores
     from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
 
 
@@ -31,6 +32,8 @@ class Distillation(Task):
         temperature: T.
         hard_weight: w. Above 0, images without a label take no part.
     """
+
+    DIVIDES: ClassVar[bool] = False
 
     model: TrunkRecipe
     labels: Task
@@ -61,22 +64,32 @@ class Distillation(Task):
 
         head = load_file(inputs["teacher"] / "head.safetensors")
         trunk = self.model.build().load(inputs["teacher"])
-        teacher = PseudoLabelClassifier(trunk, len(head["bias"]))
+        teacher = PseudoLabelClassifier(trunk, len(head["weight"]))
         teacher.head.load_state_dict(head)
         self._teacher = teacher.requires_grad_(False).eval()
 
-    def score(self, logits: "Tensor", targets: "Tensor", images: "Tensor") -> "tuple[Tensor, Tensor]":
-        """(B,) float32 losses, and (B,) bool: the student's first prediction is the teacher's."""
-        import torch
+    def loss_of(self, scores: "Scores", images: "Tensor") -> "Tensor":
+        """(B,) float32."""
         from torch.nn import functional
 
-        from cf_lightning.tasks.losses import cross_entropy
+        told = self._told(images)
+        log_q, log_p = (
+            functional.log_softmax(z.float() / self.temperature, dim=1) for z in (told, scores.logits)
+        )
+        loss = self.temperature**2 * functional.kl_div(log_p, log_q, reduction="none", log_target=True).sum(1)
+        if self.hard_weight:
+            loss = self.hard_weight * super().loss_of(scores, images) + (1 - self.hard_weight) * loss
+        return loss
+
+    def right(self, scores: "Scores", images: "Tensor") -> "Tensor":
+        """(B,) bool: the student's first prediction is the teacher's."""
+        return scores.logits.argmax(1) == self._told(images).argmax(1)
+
+    def _told(self, images: "Tensor") -> "Tensor":
+        """(B, K) logits of the teacher."""
+        import torch
 
         assert self._teacher is not None
         with torch.no_grad():
-            told = self._teacher.to(images.device)(images)
-        log_q, log_p = (functional.log_softmax(z.float() / self.temperature, dim=1) for z in (told, logits))
-        loss = self.temperature**2 * functional.kl_div(log_p, log_q, reduction="none", log_target=True).sum(1)
-        if self.hard_weight:
-            loss = self.hard_weight * cross_entropy(logits, targets) + (1 - self.hard_weight) * loss
-        return loss, logits.argmax(1) == told.argmax(1)
+            told: Tensor = self._teacher.to(images.device)(images)
+        return told

@@ -1,6 +1,7 @@
 """Jigsaw: in which order the pieces of an image lie (Noroozi and Favaro 2016, in VISSL's recipe)."""
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,9 @@ from cf_lightning.errors import ConfigError
 from cf_lightning.tasks.base import Targets, Task
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
+    from cf_lightning.heads.head import Head
     from cf_lightning.tasks.draws import Draws
 
 LEAST_PATCH = 4  # pixels a side: less shows nothing
@@ -81,19 +83,21 @@ class Jigsaw(Task):
         patches = windows[sample, :, top, left]
         return self._without_colours(patches, draws.uniform("gray") < self.gray), number
 
-    def head(self, feature_dim: int, num_classes: int) -> "nn.Module":
+    def build_head(self, feature_dim: int, widths: Sequence[int]) -> "Head":
         """(B, grid**2, D): each patch to ``hidden``, the patches side by side, then one linear layer."""
         from torch import nn
 
-        return nn.Sequential(
+        from cf_lightning.heads.head import Head
+
+        embed = nn.Sequential(
             nn.Flatten(0, 1),
             nn.Linear(feature_dim, self.hidden),
             nn.BatchNorm1d(self.hidden),
             nn.ReLU(inplace=True),
             nn.Unflatten(0, (-1, self.grid**2)),
             nn.Flatten(1),
-            nn.Linear(self.hidden * self.grid**2, num_classes),
         )
+        return Head(self.hidden * self.grid**2, widths, embed=embed)
 
     def _without_colours(self, patches: "Tensor", chosen: "Tensor") -> "Tensor":
         """Patches (B, P, 3, p, p), gray where (B, 1) ``chosen`` says so."""

@@ -6,10 +6,16 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
+from cf_lightning.data.mix import Mix
+from cf_lightning.heads import checkpoint as divided
+from cf_lightning.heads.place import Shard
+from cf_lightning.heads.rows_only import RowsOnly
+from cf_lightning.heads.scores import Scores
 from cf_lightning.models.trunk import Trunk
-from cf_lightning.optimization import Optimization
+from cf_lightning.optimization import SGD, Optimization
 from cf_lightning.tasks.base import Task
 from cf_lightning.tasks.clusters import Clusters
 from cf_lightning.tasks.draws import Draws
@@ -34,6 +40,7 @@ class PseudoLabelClassifier(LightningModule):
         optimization: recipe of optimiser and schedule.
         batch_size: global; it scales the learning rate.
         seed: everything drawn within an epoch follows from it and the epoch's number.
+        mix: of the images of a training batch; default none.
     """
 
     def __init__(
@@ -44,25 +51,44 @@ class PseudoLabelClassifier(LightningModule):
         optimization: Optimization | None = None,
         batch_size: int = 256,
         seed: int = 0,
+        mix: Mix | None = None,
     ) -> None:
         super().__init__()
         self.trunk = trunk.to(memory_format=torch.channels_last)
         heads = num_classes if isinstance(num_classes, Mapping) else {}
         self.widths = list(heads.values()) if isinstance(num_classes, Mapping) else [num_classes]
         self.task = task or Clusters()
-        self.head = self.task.head(trunk.feature_dim, sum(self.widths))  # several lie side by side
-        self.optimization = optimization or Optimization()
-        self.batch_size, self.seed = batch_size, seed
+        self.head = self.task.build_head(trunk.feature_dim, self.widths)
+        self.rows_only = RowsOnly(self.head)
+        self.optimization = optimization or SGD()
+        self.batch_size, self.seed, self.mix = batch_size, seed, mix or Mix()
+        self.clusters: Tensor | None = None  # (N,) int64, in place of the data's targets
         self.val_loss, self.val_top1 = MeanMetric(), MeanMetric()
         self.val_top1_of = nn.ModuleDict({head: MeanMetric() for head in heads})
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W), or (B, P, 3, H, W) patches, uint8 to (B, K) logits, those of heads side by side."""
-        features = self.trunk(images.flatten(0, -4)).unflatten(0, images.shape[:-3])
-        # oneDNN multiplies bf16 matrices of odd width ten times slower than those of even width
         with torch.autocast("cpu", enabled=False):
-            logits: Tensor = self.head(features.float())
+            logits: Tensor = self.head(self._features(images).float())
         return logits
+
+    def predict_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> tuple[Tensor, Tensor]:
+        """``(images, targets, index)`` to ``(index, features)``: (B,) int64 and (B, D) float32."""
+        return batch[2], self._features(batch[0]).float()
+
+    def on_clusters(self, labels: Tensor, centroids: Tensor) -> None:
+        """Learn these clusters from now on, with a head that knows nothing yet (Caron et al. 2018).
+
+        ``KMeansCallback(every_n_epochs=...)`` calls it on every rank.
+
+        Args:
+            labels: (N,) int64, of every row of the data.
+            centroids: (K, D) float32; K is the head's.
+        """
+        self.clusters = labels
+        self.head.reset_parameters()
+        for parameter in self.head.parameters():
+            self._optimizer.state.pop(parameter, None)
 
     def on_train_epoch_start(self) -> None:
         """Reseed, so that a resumed epoch draws what an undisturbed one draws (dropout, for example)."""
@@ -70,14 +96,20 @@ class PseudoLabelClassifier(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
         """Mean loss over the batch."""
-        losses, _ = self._scores(batch, self.current_epoch)
-        loss = (losses.mean(0) * (batch[2] >= 0)).mean()
+        inputs, heads = self._scores(batch, self.current_epoch)
+        losses = torch.stack([self.task.loss_of(scores, inputs) for scores in heads])
+        decoded = batch[2] >= 0
+        if self.mix.on:  # its partner's pixels are in it, too
+            decoded = decoded & decoded.roll(len(decoded) // 2)
+        loss = (losses.mean(0) * decoded).mean()
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
         """Loss and top-1 over the decodable rows; what a task draws is the same in every epoch."""
-        losses, hits = self._scores(batch, epoch=0)
+        inputs, heads = self._scores(batch, epoch=0)
+        losses = torch.stack([self.task.loss_of(scores, inputs) for scores in heads])
+        hits = torch.stack([self.task.right(scores, inputs) for scores in heads]).float()
         decoded = (batch[2] >= 0).float()
         self.val_loss.update(losses.mean(0), decoded)
         self.val_top1.update(hits.mean(0), decoded)
@@ -87,23 +119,76 @@ class PseudoLabelClassifier(LightningModule):
             top1.update(hits[number], decoded)
             self.log(f"val/top1_{name}", top1, on_epoch=True)
 
+    def on_validation_start(self) -> None:
+        """Batches of the ranks may differ in size here, so each has all classes for a while."""
+        self.shard = self.head.place
+        self.head.assemble()
+
+    def on_validation_end(self) -> None:
+        """Go on as before."""
+        if isinstance(self.shard, Shard):
+            self.divide(self.shard.rank, self.shard.world)
+
     def configure_optimizers(self) -> Any:
-        """SGD and a schedule over all steps of the fit."""
+        """An optimiser and a schedule over all steps of the fit."""
         steps = int(self.trainer.estimated_stepping_batches)
         return self.optimization.build(self, self.batch_size, steps)
 
-    def _scores(self, batch: tuple[Tensor, Tensor, Tensor], epoch: int) -> tuple[Tensor, Tensor]:
-        """Of each head and sample, (H, B) float32: the loss, and 1 where the first prediction is right."""
-        images, targets, index = batch
-        inputs, targets = self.task.batch(images, targets, Draws(index, self.seed, epoch))
-        heads = self._by_head(self(inputs), targets)
-        losses, hits = zip(*(self.task.score(*head, inputs) for head in heads), strict=True)
-        return torch.stack(losses), torch.stack(hits).float()
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Of a head of which only some classes took part, only those."""
+        super().optimizer_step(*args, **kwargs)
+        self.rows_only.put_back(self._optimizer)
 
-    def _by_head(self, logits: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """The logits (B, K) and the targets, (B,) or (B, T), of each head."""
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Lightning computes the gradients within the optimiser's step; this is between the two."""
+        self.rows_only.cut(optimizer)
+
+    def divide(self, rank: int, world: int) -> None:
+        """Divide the classes among the ranks; DDP then leaves them alone."""
+        self.head.divide(rank, world)
+        classes = {id(parameter) for parameter in self.head.classes()}
+        self._ddp_params_and_buffers_to_ignore = [n for n, p in self.named_parameters() if id(p) in classes]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """All classes, whatever rank they are on, and the clusters that are learned."""
+        divided.assemble(checkpoint, self.head, self._optimizer)
+        checkpoint["clusters"] = self.clusters
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The classes of this rank, and the clusters that are learned."""
+        divided.divide(checkpoint, self.head)
+        self.clusters = checkpoint["clusters"]
+
+    @property
+    def _optimizer(self) -> Optimizer:
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, Optimizer)
+        return optimizer
+
+    def _features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W), or (B, P, 3, H, W) patches, to (B, D) or (B, P, D)."""
+        features: Tensor = self.trunk(images.flatten(0, -4)).unflatten(0, images.shape[:-3])
+        return features
+
+    def _scores(self, batch: tuple[Tensor, Tensor, Tensor], epoch: int) -> tuple[Tensor, list[Scores]]:
+        """What the network saw, and the scores of each head."""
+        images, targets, index = batch
+        if self.clusters is not None:
+            self.clusters = self.clusters.to(index.device)
+            targets = self.clusters[index.where(index >= 0, ~index)]
+        inputs, targets = self.task.batch(images, targets, Draws(index, self.seed, epoch))
+        labels = [self.task.labels_of(own) for own in self._by_head(targets)]
+        if self.training and self.mix.on:
+            inputs, share = self.mix(inputs, self.seed, self.global_step)
+            labels = [own.mixed(share) for own in labels]
+        features = self._features(inputs)
+        # oneDNN multiplies bf16 matrices of odd width ten times slower than those of even width
+        with torch.autocast("cpu", enabled=False):
+            return inputs, self.head.scores(features.float(), labels, self.seed, self.global_step)
+
+    def _by_head(self, targets: Tensor) -> list[Tensor]:
+        """The targets, (B,) or (B, T), of each head."""
         several = len(self.val_top1_of) > 0
         if several != (targets.ndim == 3):
             raise ValueError(f"targets of shape {tuple(targets.shape)} for heads of widths {self.widths}")
-        own = targets.unbind(1) if several else (targets,)
-        return list(zip(torch.split(logits, self.widths, dim=1), own, strict=True))
+        return list(targets.unbind(1)) if several else [targets]

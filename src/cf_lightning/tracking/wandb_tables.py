@@ -8,7 +8,7 @@ from typing import Any
 import wandb
 from wandb.plot.custom_chart import CustomChart
 
-from cf_lightning.results import Result, cell, gain
+from cf_lightning.results import STUDENTS, Result, cell, gain
 from cf_lightning.runs import RunStep
 from cf_lightning.sweep import Panel, Point, panel_of
 
@@ -94,7 +94,7 @@ def _chart(lines: dict[str, Line], title: str) -> CustomChart:
 def _gains(results: Sequence[Result]) -> list[tuple[Panel, Result, tuple[float, float, float]]]:
     """Student minus teacher wherever both were measured."""
     teachers = {panel_of(one): one for one in results if one.contestant == "teacher"}
-    students = {panel_of(one): one for one in results if one.contestant == "student"}
+    students = {panel_of(one): one for one in results if one.contestant in STUDENTS}
     return [(p, one, gain(teachers[p], one)) for p, one in students.items() if p in teachers]
 
 
