@@ -1,6 +1,6 @@
 """A checkpoint of a divided head has all classes, so that any number of ranks can continue from it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -12,12 +12,13 @@ from cf_lightning.heads.place import Shard
 NUMBERS = "numbers_of_classes"  # of the head's parameters among the optimiser's
 
 
-def assemble(checkpoint: dict[str, Any], head: Head, optimizer: Optimizer) -> None:
+def assemble(checkpoint: dict[str, Any], head: Head, optimizers: Sequence[Optimizer]) -> None:
     """Put all ranks' classes and their optimiser state into every rank's checkpoint, in place."""
+    classes = {id(parameter) for parameter in head.classes()}
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    every = [parameter for group in groups for parameter in group["params"]]
+    checkpoint[NUMBERS] = [number for number, one in enumerate(every) if id(one) in classes]
     if isinstance(head.place, Shard):
-        classes = {id(parameter) for parameter in head.classes()}
-        every = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        checkpoint[NUMBERS] = [number for number, one in enumerate(every) if id(one) in classes]
         _change(checkpoint, head, head.place.assembled)
 
 
@@ -32,6 +33,7 @@ def _change(checkpoint: dict[str, Any], head: Head, change: Callable[[Tensor], T
     weights = checkpoint["state_dict"]
     for name in [f"head.{n}" for n, p in head.named_parameters() if any(p is c for c in head.classes())]:
         weights[name] = change(weights[name])
-    for number in checkpoint[NUMBERS]:
-        state = checkpoint["optimizer_states"][0]["state"][number]
-        state.update({n: change(v) for n, v in state.items() if isinstance(v, Tensor) and v.ndim})
+    states = checkpoint["optimizer_states"][0]["state"]
+    for number in checkpoint[NUMBERS]:  # a new dictionary: the old one is the optimiser's own
+        state = states.get(number, {}).items()
+        states[number] = {n: change(v) if isinstance(v, Tensor) and v.ndim else v for n, v in state}

@@ -55,7 +55,7 @@ class Head(nn.Module):
         self.used: Tensor | None = None
 
     def reset_parameters(self) -> None:
-        """Forget what the classes look like, as where they get another meaning."""
+        """Draw new classes, all of them: a head that is divided calls ``forget``."""
         nn.init.kaiming_uniform_(self.weight, 5**0.5)  # as nn.Linear does
         if self.bias is not None:
             nn.init.uniform_(self.bias, -(self.weight.shape[1] ** -0.5), self.weight.shape[1] ** -0.5)
@@ -100,7 +100,7 @@ class Head(nn.Module):
             here = [self.place.averaged(classes[used[-1]]) for classes in self.classes()]
             logits = self.hardened(self.compare(features, *here), columns)
             yield self.place.scores(logits, columns, own)
-        self.used = torch.cat(used)
+        self.used = torch.cat(used) if self.rate < 1 else None
 
     def _competing(self, classes: Tensor, first: int, width: int, seed: int, step: int) -> Tensor:
         """(S,) int64, ascending: of one head's classes those that take part in this step."""
@@ -124,6 +124,14 @@ class Head(nn.Module):
             for classes in self.classes():
                 classes.data = self.place.assembled(classes.data)
             self.place = Whole()
+
+    def forget(self) -> None:
+        """Draw new classes, as where they get another meaning; every rank has to call this."""
+        place = self.place
+        self.assemble()
+        self.reset_parameters()
+        if isinstance(place, Shard):
+            self.divide(place.rank, place.world)
 
     def classes(self) -> list[nn.Parameter]:
         """The parameters that have a row for each class."""

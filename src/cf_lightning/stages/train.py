@@ -114,6 +114,7 @@ class Train(Stage):
     def run(self, out: Path, **inputs: Path) -> None:
         """Train, continuing from the last whole epoch of an earlier attempt."""
         from cf_lightning.callbacks.epoch_checkpoint import EpochCheckpoint
+        from cf_lightning.callbacks.history import History
         from cf_lightning.data.images import ImageDataModule
         from cf_lightning.trainer import build_trainer
 
@@ -132,28 +133,25 @@ class Train(Stage):
             seed=self.seed,
             workers=self.runtime.num_workers(),
         )
-        checkpoint = EpochCheckpoint(out)
-        callbacks = [*self._callbacks(out, index), checkpoint]
+        history, checkpoint = History(out), EpochCheckpoint(out)
+        callbacks = [history, *self._callbacks(index), checkpoint]
         trainer = build_trainer(self.runtime, out, self.precision, callbacks, self.epochs)
         self._divide(module, trainer)
         trainer.fit(module, images, ckpt_path=checkpoint.found(), weights_only=True)
         if trainer.interrupted or trainer.current_epoch < self.epochs:
             raise KeyboardInterrupt
-        module.head.assemble()
+        # Lightning has left it on the CPU, where nccl cannot assemble anything
+        module.head.to(trainer.strategy.root_device).assemble()
         if trainer.is_global_zero:
-            self._write(out, module, targets, index, trainer.callback_metrics)
+            self._write(out, module, targets, index, history.epochs[-1])
             checkpoint.remove()
         trainer.strategy.barrier()
 
-    def _callbacks(self, out: Path, index: Index) -> "list[Callback]":
-        """What takes part in the training beside the checkpoint."""
-        from lightning.pytorch.callbacks import EMAWeightAveraging
+    def _callbacks(self, index: Index) -> "list[Callback]":
+        """What takes part in the training beside the curve and the checkpoint."""
+        from cf_lightning.callbacks.ema import RunningMean
 
-        from cf_lightning.callbacks.history import History
-
-        callbacks: list[Callback] = [History(out)]
-        if self.ema:
-            callbacks.append(EMAWeightAveraging(decay=self.ema))
+        callbacks: list[Callback] = [RunningMean(decay=self.ema)] if self.ema else []
         if self.recluster:
             callbacks.append(self.recluster.callback(index.rows("train")))
         return callbacks
@@ -203,7 +201,9 @@ class Train(Stage):
             convert(module)
         return module
 
-    def _write(self, out: Path, module: Any, targets: Targets, index: Index, metrics: Any) -> None:
+    def _write(
+        self, out: Path, module: Any, targets: Targets, index: Index, metrics: dict[str, float]
+    ) -> None:
         from safetensors.torch import save_file
 
         module.trunk.save(out)
@@ -215,6 +215,6 @@ class Train(Stage):
             "classes": sum(module.widths),
             "images": int(targets.known[train].sum()),
             "without_target": int((~targets.known[train]).sum()),
-            **{name.replace("/", "_"): round(float(metrics[name]), 4) for name in logged if name in metrics},
+            **{name.replace("/", "_"): round(metrics[name], 4) for name in logged if name in metrics},
         }
         (out / "facts.json").write_text(json.dumps(facts))

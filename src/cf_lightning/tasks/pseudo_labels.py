@@ -86,7 +86,7 @@ class PseudoLabelClassifier(LightningModule):
             centroids: (K, D) float32; K is the head's.
         """
         self.clusters = labels
-        self.head.reset_parameters()
+        self.head.forget()
         for parameter in self.head.parameters():
             self._optimizer.state.pop(parameter, None)
 
@@ -151,7 +151,7 @@ class PseudoLabelClassifier(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """All classes, whatever rank they are on, and the clusters that are learned."""
-        divided.assemble(checkpoint, self.head, self._optimizer)
+        divided.assemble(checkpoint, self.head, self.trainer.optimizers)
         checkpoint["clusters"] = self.clusters
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,0 +1,15 @@
+"""A running mean of the weights, which is what a training publishes."""
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
+
+
+class RunningMean(EMAWeightAveraging):
+    """Lightning's, also for a training whose last epoch another attempt has finished.
+
+    Lightning does not begin such a training, and so does not end it with the mean either.
+    """
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The module has the mean now; where it had it before, nothing changes."""
+        self._copy_average_to_current(pl_module)
