@@ -16,6 +16,7 @@ from pathlib import Path
 import front_door
 import memory
 import pretext
+import student
 import throughput
 import torch
 from measuring import Row
@@ -27,6 +28,7 @@ PARTS = {
     "front_door": front_door.rows,
     "throughput": throughput.rows,
     "pretext": pretext.rows,
+    "student": student.rows,
     "memory": memory.rows,
     "sweeps": sweeps.rows,
 }

@@ -21,7 +21,7 @@ from cf_lightning.callbacks.history import History
 from cf_lightning.data.images import ImageDataModule
 from cf_lightning.data.views import Augmentation
 from cf_lightning.models.torchvision import TorchvisionTrunk
-from cf_lightning.optimization import Optimization
+from cf_lightning.optimization import SGD
 from cf_lightning.stages.permutations import Permutations
 from cf_lightning.tasks.base import Task
 from cf_lightning.tasks.distillation import Distillation
@@ -157,7 +157,7 @@ class Steps:
     def _module(self) -> PseudoLabelClassifier:
         torch.manual_seed(0)
         trunk = TorchvisionTrunk(name="resnet50").build()
-        recipe = Optimization()
+        recipe = SGD()
         return PseudoLabelClassifier(trunk, self.pretext.classes, self.pretext.task, recipe, self.batch)
 
 

@@ -101,9 +101,11 @@ def _check(cfg: Config, stage: Relabel, labels: Steps) -> None:
             f"clusterfit.recluster: the student has {len(labels)} heads, {', '.join(labels)}, and its own "
             "clusters are one; leave it out, or have one teacher and one k"
         )
-    (first,), own = (step.node.get("k") for step in labels.values()), cfg["clusterfit"]["recluster"]["k"]
-    if own != first:
-        raise ConfigError(f"clusterfit.recluster.k={own}: the first clusters are {first}; leave it at cluster.k")
+    k, (first,) = cfg["clusterfit"]["recluster"]["k"], (step.node.get("k") for step in labels.values())
+    if k != first:
+        raise ConfigError(
+            f"clusterfit.recluster.k={k}: the first clusters are {first}; leave it at cluster.k"
+        )
 
 
 def _named(model: Config) -> str:
