@@ -67,14 +67,23 @@ def step(case: tuple[str, str, str, float, str], rank: int = 0, world: int = 1) 
     losses.mean(0).mean().backward()  # type: ignore[no-untyped-call]
     assert features.grad is not None
     found = {"losses": dealt(losses.detach().T, world), "features": dealt(features.grad, world) / world}
-    for name, classes in zip(("weight", "bias"), head.classes(), strict=False):
-        assert classes.grad is not None
+    for name, gradient in zip(("weight", "bias"), gradients(head), strict=False):
         if world > 1 and place == "divided":
-            found[name] = head.place.assembled(classes.grad)  # type: ignore[union-attr]
+            found[name] = head.place.assembled(gradient)  # type: ignore[union-attr]
+        elif rate == 1:
+            found[name] = dealt(gradient[None], world).mean(0)  # what DDP does
         else:
-            found[name] = dealt(classes.grad[None], world).mean(0)  # what DDP does
+            found[name] = gradient
     head.assemble()
     return {**found, **{f"whole {name}": value for name, value in head.state_dict().items()}}
+
+
+def gradients(head: Head) -> list[Tensor]:
+    for classes, rows in zip(head.classes(), head.taken, strict=False):  # none at rate 1
+        assert head.used is not None
+        assert rows.grad is not None
+        classes.grad = torch.zeros_like(classes).index_copy_(0, head.used, rows.grad)
+    return [classes.grad for classes in head.classes() if classes.grad is not None]
 
 
 def dealt(values: Tensor, world: int) -> Tensor:

@@ -32,7 +32,7 @@ def samples(classes: int = 50, several: int = 2) -> tuple[Tensor, Labels]:
 def losses_and_gradient(head: Head, features: Tensor, labels: Labels, loss: Loss) -> tuple[Tensor, Tensor]:
     (scores,) = head.scores(features, [labels], seed=0, step=3)
     losses = loss(scores)
-    (gradient,) = torch.autograd.grad(losses.mean(), [head.weight])
+    (gradient,) = torch.autograd.grad(losses.mean(), head.taken[:1] or [head.weight])
     return losses, gradient
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cf_lightning.heads.head import Head
+from cf_lightning.heads.labels import TINY
 from cf_lightning.heads.scores import MASKED
 
 
@@ -41,7 +42,9 @@ class CosineHead(Head):
 
     def compare(self, features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """(B, S) scaled cosines of (B, D) features and (S, D) classes."""
-        return self.scale * functional.linear(functional.normalize(features), functional.normalize(weight))
+        # lengths divide the logits: a gradient through normalised classes would pass eight times over (S, D)
+        lengths: Tensor = torch.linalg.vector_norm(weight, dim=1).clamp(min=TINY)
+        return functional.linear(functional.normalize(features), weight) * (self.scale / lengths)
 
     def hardened(self, logits: Tensor, columns: Tensor) -> Tensor:
         """(B, S) with the margin, and without negatives that are as near as a positive should be."""

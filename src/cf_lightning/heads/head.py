@@ -31,6 +31,8 @@ class Head(nn.Module):
         bias: (K,) float32, likewise, or ``None``.
         place: where the classes lie: here, or divided among the ranks.
         used: (s,) int64, the rows of ``weight`` in the last training step; ``None`` is all of them.
+        taken: copies of these rows of all ``classes()``, which get the gradients: to fill one of (K, D) with
+            zeros would take longer than all else that a step does here.
     """
 
     weight: nn.Parameter
@@ -53,6 +55,7 @@ class Head(nn.Module):
         self.bias = nn.Parameter(linear.bias.data) if bias else None
         self.place: Whole | Shard = Whole()
         self.used: Tensor | None = None
+        self.taken: list[Tensor] = []
 
     def reset_parameters(self) -> None:
         """Draw new classes, all of them: a head that is divided calls ``forget``."""
@@ -90,17 +93,24 @@ class Head(nn.Module):
 
     def _of_some(self, features: Tensor, labels: Sequence[Labels], seed: int, step: int) -> Iterator[Scores]:
         """Of the classes that compete and are here."""
-        features, used = self.place.gather(features), []
-        for first, width, own in zip(_starts(self.widths), self.widths, labels, strict=True):
-            rows = self.place.mine(first + self._competing(own.classes, first, width, seed, step))
-            used.append(rows - self.place.first)
+        features, starts = self.place.gather(features), _starts(self.widths)
+        competing = [
+            self.place.mine(first + self._competing(own.classes, first, width, seed, step))
+            for first, width, own in zip(starts, self.widths, labels, strict=True)
+        ]
+        if self.rate < 1:
+            self.used = torch.cat(competing) - self.place.first
+            self.taken = [classes.detach()[self.used].requires_grad_() for classes in self.classes()]
+        lengths = [len(rows) for rows in competing]
+        parts = zip(*(torch.split(own, lengths) for own in self.taken or self.classes()), strict=True)
+        heads = zip(starts, self.widths, labels, competing, parts, strict=True)
+        for first, width, own, rows, here in heads:
             column = torch.full((width + 1,), -1, device=rows.device)  # the last one is that of label -1
             column[rows - first] = torch.arange(len(rows), device=rows.device)
             columns = column[self.place.gather(own.classes)]
-            here = [self.place.averaged(classes[used[-1]]) for classes in self.classes()]
-            logits = self.hardened(self.compare(features, *here), columns)
+            logits = self.compare(features, *map(self.place.averaged, here))
+            logits = self.hardened(logits, columns)
             yield self.place.scores(logits, columns, own)
-        self.used = torch.cat(used) if self.rate < 1 else None
 
     def _competing(self, classes: Tensor, first: int, width: int, seed: int, step: int) -> Tensor:
         """(S,) int64, ascending: of one head's classes those that take part in this step."""

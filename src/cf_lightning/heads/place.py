@@ -27,7 +27,9 @@ class Whole:
 
     def averaged(self, classes: Tensor) -> Tensor:
         """(s, D) classes whose gradient is that of the mean over the ranks."""
-        return classes  # DDP sees to it
+        if classes.requires_grad and torch.distributed.is_initialized():
+            classes.register_hook(_mean)  # type: ignore[no-untyped-call]
+        return classes
 
     def scores(self, logits: Tensor, columns: Tensor, labels: Labels) -> Scores:
         """What a loss is computed from: (B, S) logits, and where (B, T) labels stand in them."""
@@ -153,6 +155,13 @@ def of_all_ranks(values: Tensor) -> Tensor:
     parts = [torch.empty_like(values) for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather(parts, values.detach().contiguous())
     return torch.cat(parts)
+
+
+def _mean(gradient: Tensor) -> Tensor:
+    """Over the ranks."""
+    mean = gradient.contiguous() / torch.distributed.get_world_size()
+    torch.distributed.all_reduce(mean)
+    return mean
 
 
 def _sum(values: Tensor) -> Tensor:

@@ -24,15 +24,14 @@ class RowsOnly:
 
     @torch.no_grad()
     def cut(self, optimizer: Optimizer) -> None:
-        """After the backward pass and before the step."""
-        for classes in self.head.classes() if self.head.used is not None else ():
+        """After the backward pass, before anything looks at the gradients."""
+        for classes, rows in zip(self.head.classes(), self.head.taken, strict=False):  # of all there are none
             state = optimizer.state[classes]
             whole = {n: value for n, value in state.items() if _is_like(value, classes)}
             state.update({name: value[self.head.used] for name, value in whole.items()})
-            gradient, classes.grad = classes.grad, None
             self._whole[classes] = whole | {"": classes.data}
-            classes.data = classes.data[self.head.used]
-            classes.grad = None if gradient is None else gradient[self.head.used]
+            classes.data, classes.grad = rows.data, rows.grad
+        self.head.taken = []
 
     @torch.no_grad()
     def put_back(self, optimizer: Optimizer) -> None:
@@ -40,7 +39,7 @@ class RowsOnly:
         for classes, whole in self._whole.items():
             state, weight = optimizer.state[classes], whole.pop("")
             for name in [name for name, value in state.items() if _is_like(value, classes)]:
-                every = whole.get(name, torch.zeros_like(weight))
+                every = whole[name] if name in whole else torch.zeros_like(weight)  # (K, D): not in vain
                 every[self.head.used] = state[name]
                 state[name] = every
             weight[self.head.used] = classes.data

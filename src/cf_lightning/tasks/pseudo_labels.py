@@ -60,6 +60,8 @@ class PseudoLabelClassifier(LightningModule):
         self.task = task or Clusters()
         self.head = self.task.build_head(trunk.feature_dim, self.widths)
         self.rows_only = RowsOnly(self.head)
+        if self.head.rate < 1:
+            self._hide_head_from_ddp()
         self.optimization = optimization or SGD()
         self.batch_size, self.seed, self.mix = batch_size, seed, mix or Mix()
         self.clusters: Tensor | None = None  # (N,) int64, in place of the data's targets
@@ -139,13 +141,17 @@ class PseudoLabelClassifier(LightningModule):
         super().optimizer_step(*args, **kwargs)
         self.rows_only.put_back(self._optimizer)
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+    def on_after_backward(self) -> None:
         """Lightning computes the gradients within the optimiser's step; this is between the two."""
-        self.rows_only.cut(optimizer)
+        self.rows_only.cut(self._optimizer)
 
     def divide(self, rank: int, world: int) -> None:
         """Divide the classes among the ranks; DDP then leaves them alone."""
         self.head.divide(rank, world)
+        self._hide_head_from_ddp()
+
+    def _hide_head_from_ddp(self) -> None:
+        """Its gradients are of some classes only, and ``Head.place`` averages them."""
         classes = {id(parameter) for parameter in self.head.classes()}
         self._ddp_params_and_buffers_to_ignore = [n for n, p in self.named_parameters() if id(p) in classes]
 

@@ -1,0 +1,191 @@
+"""The student's options: what a step costs with many clusters, with a sample of them, with several labels.
+
+On the CPU a small network stands for the ResNet-50, and a head is a far larger part of its step. So there
+are lines "by parts", too: the step of a ResNet-50 at 224 px with 1,000 clusters, of 32 images and taken eight
+times, and what the head alone takes more for a batch of 256.
+
+A step with K = 1,000,000 on a GPU, by arithmetic: D = 2048, float32 with SGD's momentum, rate 0.1 and so
+s = 100,000 rows that compete, (s, D) being 0.82 GB; ResNet-50, 224 px, batch 256 in bf16.
+
+    weight and momentum, (K, D)                                             16.4 GB
+    the rows that compete: weight, gradient, momentum and two temporaries    4.1 GB
+    logits and their gradient, (256, s), some six of them                    0.6 GB
+    what the ResNet-50 keeps for its backward pass, 43.8 MB an image        11.2 GB
+    together                                                                32.3 GB
+
+A gradient of (K, D) would add 8.2 GB. Bytes that the head moves: the rows are read or written some 25 times,
+20 GB, 6 ms at 3.35 TB/s; the ResNet-50 takes 85 ms at 3,000 images a second.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from measuring import Bound, Row, in_turn, ratio
+from throughput import Clock
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from cf_lightning.heads.base import HeadRecipe
+from cf_lightning.heads.cosine import Cosine
+from cf_lightning.heads.linear import Linear
+from cf_lightning.losses.base import Loss
+from cf_lightning.losses.cross_entropy import CrossEntropy
+from cf_lightning.losses.multi_label import MLCD
+from cf_lightning.models.torchvision import TorchvisionTrunk
+from cf_lightning.models.trunk import Trunk
+from cf_lightning.runtime import Runtime
+from cf_lightning.tasks.clusters import Clusters
+from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
+from cf_lightning.trainer import build_trainer
+
+ROUNDS, FULL_BATCH, FULL_DIM = 3, 256, 2048
+LINEAR, CROSS_ENTROPY = Linear(), CrossEntropy()
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the student learns.
+
+    Attributes:
+        k: clusters.
+        labels: of each image.
+        head: how they are compared.
+        loss: of logits and labels.
+    """
+
+    k: int
+    labels: int = 1
+    head: HeadRecipe = LINEAR
+    loss: Loss = CROSS_ENTROPY
+
+
+@dataclass(frozen=True)
+class Option:
+    """A line: one thing that can be learned against another.
+
+    Attributes:
+        name: of both.
+        ours: the first,
+        theirs: the second.
+        bound: of the ratio of their steps.
+        dim: of the features of a head that is measured alone; costs are proportional to it.
+    """
+
+    name: str
+    ours: Learned
+    theirs: Learned
+    bound: Bound
+    dim: int = FULL_DIM
+
+
+OPTIONS = (
+    Option("k = 65,536 / k = 1,000", Learned(65_536), Learned(1000), Bound("<=", 1.1)),
+    Option(
+        "k = 1,000,000 at rate 0.1 / k = 1,000, cosines",
+        Learned(1_000_000, head=Cosine(rate=0.1)),
+        Learned(1000, head=Cosine()),
+        Bound("<=", 1.15),
+        dim=512,  # 2048 would take 16 GB
+    ),
+    Option(
+        "8 labels, MLCD / 1 label, cross-entropy, k = 65,536",
+        Learned(65_536, labels=8, loss=MLCD()),
+        Learned(65_536),
+        Bound("<=", 1.05),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Load:
+    """A network and its batch."""
+
+    device: Literal["cpu", "cuda"]
+    name: str
+    side: int
+    batch: int
+    steps: int
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.side} px, batch {self.batch}, {self.device}"
+
+    def trunk(self) -> Trunk:
+        return TorchvisionTrunk(name=self.name).build()
+
+
+LOADS = (Load("cpu", "resnet18", 64, 32, 6), Load("cuda", "resnet50", 224, 256, 30))
+PARTS = Load("cpu", "resnet50", 224, 32, 2)
+
+
+def rows(folder: Path) -> Iterator[Row]:
+    for load in LOADS:
+        if load.device == "cuda" and not torch.cuda.is_available():
+            yield Row("The student's options on a GPU")
+            continue
+        for option in OPTIONS:
+            sides = [Step(load, learned, load.trunk()) for learned in (option.ours, option.theirs)]
+            ours, theirs = in_turn(*sides, rounds=ROUNDS)
+            yield ratio(f"Step: {option.name} ({load})", ours, theirs, option.bound, "s")
+    if not torch.cuda.is_available():
+        yield from by_parts()
+
+
+def by_parts() -> Iterator[Row]:
+    """The step of a ResNet-50, and what a head takes beside it."""
+    where = f"ResNet-50, 224 px, batch {FULL_BATCH}, cpu, by parts"
+    step = Step(PARTS, Learned(1000), PARTS.trunk())
+    for option in OPTIONS:
+        load = Load("cpu", "none", 8, FULL_BATCH, 2)
+        heads = [Step(load, learned, no_network(option.dim)) for learned in (option.ours, option.theirs)]
+        network, *both = in_turn(step, *heads, rounds=ROUNDS)
+        ours, theirs = (
+            [
+                FULL_BATCH / PARTS.batch * a + FULL_DIM / option.dim * b
+                for a, b in zip(network, head, strict=True)
+            ]
+            for head in both
+        )
+        yield ratio(f"Step: {option.name} ({where})", ours, theirs, option.bound, "s")
+
+
+def no_network(dim: int) -> Trunk:
+    """Features that cost nothing."""
+    return Trunk(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, dim)), dim)
+
+
+class Step:
+    """Seconds of a training step of the framework, with images that are in memory."""
+
+    def __init__(self, load: Load, learned: Learned, trunk: Trunk) -> None:
+        self.load = load
+        torch.manual_seed(0)
+        task = Clusters(loss=learned.loss, head=learned.head)
+        self.module = PseudoLabelClassifier(trunk, learned.k, task, batch_size=load.batch)
+        images = torch.randint(256, (load.batch, 3, load.side, load.side), dtype=torch.uint8)
+        targets = torch.randint(learned.k, (load.batch, learned.labels))
+        self.batch = (images, targets, torch.arange(load.batch))
+
+    def __call__(self) -> float:
+        clock, load = Clock(self.load.device), self.load
+        runtime = Runtime(devices=1, accelerator=load.device, progress=False)
+        with tempfile.TemporaryDirectory() as out:
+            trainer = build_trainer(runtime, Path(out), "auto", [clock])
+            trainer.fit(self.module, Repeated(self.batch, load.steps + 1))
+        return 1 / clock.rate(load.steps)
+
+
+class Repeated(LightningDataModule):
+    """The same batch again and again."""
+
+    def __init__(self, batch: tuple[Tensor, Tensor, Tensor], steps: int) -> None:
+        super().__init__()
+        self.batch_size, self.batch, self.steps = len(batch[0]), batch, steps
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        batches: Any = [self.batch] * self.steps
+        return DataLoader(batches, batch_size=None)
