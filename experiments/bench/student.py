@@ -17,6 +17,7 @@ A gradient of (K, D) would add 8.2 GB. Bytes that the head moves: the rows are r
 20 GB, 6 ms at 3.35 TB/s; the ResNet-50 takes 85 ms at 3,000 images a second.
 """
 
+import gc
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ from cf_lightning.tasks.clusters import Clusters
 from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
 from cf_lightning.trainer import build_trainer
 
-ROUNDS, FULL_BATCH, FULL_DIM = 3, 256, 2048
+ROUNDS, BATCH, DIM = 3, 256, 2048
 LINEAR, CROSS_ENTROPY = Linear(), CrossEntropy()
 
 
@@ -56,115 +57,109 @@ class Learned:
         labels: of each image.
         head: how they are compared.
         loss: of logits and labels.
+        dim: of the features where the head is measured alone; what it costs is proportional to it.
     """
 
     k: int
     labels: int = 1
     head: HeadRecipe = LINEAR
     loss: Loss = CROSS_ENTROPY
+    dim: int = DIM
 
 
 @dataclass(frozen=True)
 class Option:
-    """A line: one thing that can be learned against another.
-
-    Attributes:
-        name: of both.
-        ours: the first,
-        theirs: the second.
-        bound: of the ratio of their steps.
-        dim: of the features of a head that is measured alone; costs are proportional to it.
-    """
+    """A line: one thing that can be learned against another, and the bound of their steps' ratio."""
 
     name: str
     ours: Learned
     theirs: Learned
     bound: Bound
-    dim: int = FULL_DIM
 
 
+FEW, MANY = Learned(1000), Learned(65_536)
+MILLION = Learned(1_000_000, head=Cosine(rate=0.1), dim=512)  # with 2048 it would take 20 GB
 OPTIONS = (
-    Option("k = 65,536 / k = 1,000", Learned(65_536), Learned(1000), Bound("<=", 1.1)),
+    Option("k = 65,536 / k = 1,000", MANY, FEW, Bound("<=", 1.1)),
     Option(
-        "k = 1,000,000 at rate 0.1 / k = 1,000, cosines",
-        Learned(1_000_000, head=Cosine(rate=0.1)),
+        "k = 1,000,000, rate 0.1 / k = 1,000, cosines",
+        MILLION,
         Learned(1000, head=Cosine()),
         Bound("<=", 1.15),
-        dim=512,  # 2048 would take 16 GB
     ),
     Option(
         "8 labels, MLCD / 1 label, cross-entropy, k = 65,536",
         Learned(65_536, labels=8, loss=MLCD()),
-        Learned(65_536),
+        MANY,
         Bound("<=", 1.05),
     ),
 )
+EVERY = tuple(dict.fromkeys(learned for option in OPTIONS for learned in (option.ours, option.theirs)))
 
 
 @dataclass(frozen=True)
 class Load:
-    """A network and its batch."""
+    """A network, or none, and its batch."""
 
     device: Literal["cpu", "cuda"]
-    name: str
+    network: str
     side: int
     batch: int
     steps: int
 
     def __str__(self) -> str:
-        return f"{self.name}, {self.side} px, batch {self.batch}, {self.device}"
+        return f"{self.network}, {self.side} px, batch {self.batch}, {self.device}"
 
-    def trunk(self) -> Trunk:
-        return TorchvisionTrunk(name=self.name).build()
+    def trunk(self, dim: int) -> Trunk:
+        """The network; without one, ``dim`` features that cost nothing."""
+        if self.network == "none":
+            return Trunk(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, dim)), dim)
+        return TorchvisionTrunk(name=self.network).build()
 
 
-LOADS = (Load("cpu", "resnet18", 64, 32, 6), Load("cuda", "resnet50", 224, 256, 30))
-PARTS = Load("cpu", "resnet50", 224, 32, 2)
+LOADS = (Load("cpu", "resnet18", 64, 32, 4), Load("cuda", "resnet50", 224, 256, 30))
+NETWORK, HEAD = Load("cpu", "resnet50", 224, 32, 1), Load("cpu", "none", 8, BATCH, 1)
 
 
 def rows(folder: Path) -> Iterator[Row]:
     for load in LOADS:
         if load.device == "cuda" and not torch.cuda.is_available():
+            yield from by_parts()
             yield Row("The student's options on a GPU")
             continue
-        for option in OPTIONS:
-            sides = [Step(load, learned, load.trunk()) for learned in (option.ours, option.theirs)]
-            ours, theirs = in_turn(*sides, rounds=ROUNDS)
-            yield ratio(f"Step: {option.name} ({load})", ours, theirs, option.bound, "s")
-    if not torch.cuda.is_available():
-        yield from by_parts()
+        steps = in_turn(*(Step(load, learned) for learned in EVERY), rounds=ROUNDS)
+        yield from lines(str(load), dict(zip(EVERY, steps, strict=True)))
 
 
 def by_parts() -> Iterator[Row]:
     """The step of a ResNet-50, and what a head takes beside it."""
-    where = f"ResNet-50, 224 px, batch {FULL_BATCH}, cpu, by parts"
-    step = Step(PARTS, Learned(1000), PARTS.trunk())
+    networks, *heads = in_turn(Step(NETWORK, FEW), *(Step(HEAD, learned) for learned in EVERY), rounds=ROUNDS)
+    few = heads[EVERY.index(FEW)]
+    steps = {
+        learned: [
+            network * BATCH / NETWORK.batch + head * DIM / learned.dim - own
+            for network, head, own in zip(networks, times, few, strict=True)
+        ]
+        for learned, times in zip(EVERY, heads, strict=True)
+    }
+    yield from lines(f"resnet50, 224 px, batch {BATCH}, cpu, by parts", steps)
+
+
+def lines(where: str, steps: dict[Learned, list[float]]) -> Iterator[Row]:
     for option in OPTIONS:
-        load = Load("cpu", "none", 8, FULL_BATCH, 2)
-        heads = [Step(load, learned, no_network(option.dim)) for learned in (option.ours, option.theirs)]
-        network, *both = in_turn(step, *heads, rounds=ROUNDS)
-        ours, theirs = (
-            [
-                FULL_BATCH / PARTS.batch * a + FULL_DIM / option.dim * b
-                for a, b in zip(network, head, strict=True)
-            ]
-            for head in both
+        yield ratio(
+            f"Step: {option.name} ({where})", steps[option.ours], steps[option.theirs], option.bound, "s"
         )
-        yield ratio(f"Step: {option.name} ({where})", ours, theirs, option.bound, "s")
-
-
-def no_network(dim: int) -> Trunk:
-    """Features that cost nothing."""
-    return Trunk(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, dim)), dim)
 
 
 class Step:
     """Seconds of a training step of the framework, with images that are in memory."""
 
-    def __init__(self, load: Load, learned: Learned, trunk: Trunk) -> None:
+    def __init__(self, load: Load, learned: Learned) -> None:
         self.load = load
         torch.manual_seed(0)
         task = Clusters(loss=learned.loss, head=learned.head)
+        trunk = load.trunk(learned.dim)
         self.module = PseudoLabelClassifier(trunk, learned.k, task, batch_size=load.batch)
         images = torch.randint(256, (load.batch, 3, load.side, load.side), dtype=torch.uint8)
         targets = torch.randint(learned.k, (load.batch, learned.labels))
@@ -176,6 +171,10 @@ class Step:
         with tempfile.TemporaryDirectory() as out:
             trainer = build_trainer(runtime, Path(out), "auto", [clock])
             trainer.fit(self.module, Repeated(self.batch, load.steps + 1))
+        self.module.zero_grad()
+        self.module.trainer = None
+        del trainer
+        gc.collect()  # momentum of one side at a time: trainers are cycles of references
         return 1 / clock.rate(load.steps)
 
 

@@ -373,7 +373,7 @@ def test_the_examples_of_the_readme_run(
     exec(predicting, names)
     exec(fitting, names)
     assert names["kmeans"].centroids_.shape == (3, 8)
-    assert np.array_equal(names["model"].labels.numpy(), names["kmeans"].labels_)
+    assert np.array_equal(names["model"].clusters.numpy(), names["kmeans"].labels_)
     assert names["model"].trainer.global_step == 2
 
 

@@ -125,3 +125,16 @@ def test_top1_of_all_and_of_each_head(num_classes: Any, targets: Any, expected: 
     trainer = Trainer(logger=False, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False)
     (logged,) = trainer.validate(module, DataLoader(samples, batch_size=3), verbose=False)  # type: ignore[arg-type]
     assert {name: value for name, value in logged.items() if name != "val/loss"} == pytest.approx(expected)
+
+
+def test_the_trunk_computes_in_the_trainings_precision_and_the_head_in_float32() -> None:
+    module = PseudoLabelClassifier(TinyTrunk(width=2).build(), 3).train(False)
+    images = torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits, features = module(images), module.trunk(images)
+        _, (scores,) = module._scores((images, torch.zeros(4, dtype=torch.int64), torch.arange(4)), 0)
+    assert features.dtype == torch.bfloat16
+    expected = module.head(features.float())
+    assert logits.dtype == torch.float32
+    assert torch.equal(logits, expected)
+    assert torch.equal(scores.logits, expected)

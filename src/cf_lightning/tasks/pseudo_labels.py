@@ -70,8 +70,9 @@ class PseudoLabelClassifier(LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W), or (B, P, 3, H, W) patches, uint8 to (B, K) logits, those of heads side by side."""
+        features = self._features(images)
         with torch.autocast("cpu", enabled=False):
-            logits: Tensor = self.head(self._features(images).float())
+            logits: Tensor = self.head(features.float())
         return logits
 
     def predict_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> tuple[Tensor, Tensor]:
