@@ -57,7 +57,8 @@ class Learned:
         labels: of each image.
         head: how they are compared.
         loss: of logits and labels.
-        dim: of the features where the head is measured alone; what it costs is proportional to it.
+        dim: of the features where the head is measured alone; its time is then taken in proportion to it,
+            which is too much for what does not depend on it (draws, logits).
     """
 
     k: int
