@@ -36,6 +36,17 @@ def losses_and_gradient(head: Head, features: Tensor, labels: Labels, loss: Loss
     return losses, gradient
 
 
+def train(head: Head, optimizer: torch.optim.Optimizer, features: Tensor, labels: Labels, step: int) -> None:
+    """One step as the training makes it."""
+    rows_only = RowsOnly(head)
+    (scores,) = head.scores(features, [labels], seed=0, step=step)
+    CrossEntropy()(scores).mean().backward()
+    rows_only.cut(optimizer)
+    optimizer.step()
+    rows_only.put_back(optimizer)
+    optimizer.zero_grad()
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", ALL)
 def test_a_rate_that_takes_every_class_equals_the_full_head(
@@ -114,16 +125,11 @@ def test_the_margin_is_taken_from_labels_and_near_classes_take_no_part() -> None
 )
 def test_only_rows_that_competed_change(make: Callable[..., torch.optim.Optimizer]) -> None:
     head, (features, labels) = Head(8, [50], rate=0.2), samples()
-    optimizer, rows_only = make(head.parameters()), RowsOnly(head)
+    optimizer = make(head.parameters())
     for step in range(3):
         before, state = head.weight.detach().clone(), optimizer.state[head.weight]
         momentum = {n: v.clone() for n, v in state.items() if v.shape == head.weight.shape}
-        (scores,) = head.scores(features, [labels], seed=0, step=step)
-        CrossEntropy()(scores).mean().backward()
-        rows_only.cut(optimizer)
-        optimizer.step()
-        rows_only.put_back(optimizer)
-        optimizer.zero_grad()
+        train(head, optimizer, features, labels, step)
         rests = torch.ones(50, dtype=torch.bool)
         rests[head.used] = False
         assert rests.any()
@@ -141,14 +147,8 @@ def test_steps_on_all_rows_are_the_optimisers_own() -> None:
         torch.manual_seed(2)
         head = Head(8, [50], rate=rate)
         optimizer = torch.optim.SGD(head.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
-        rows_only = RowsOnly(head)
         for step in range(3):
-            (scores,) = head.scores(features, [labels], seed=0, step=step)
-            CrossEntropy()(scores).mean().backward()
-            rows_only.cut(optimizer)
-            optimizer.step()
-            rows_only.put_back(optimizer)
-            optimizer.zero_grad()
+            train(head, optimizer, features, labels, step)
         ends.append(head.weight.detach())
     torch.testing.assert_close(*ends)
 

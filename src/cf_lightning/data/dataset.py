@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cf_lightning.data.index import Index
+from cf_lightning.data.seeding import seeded
 from cf_lightning.data.source import ImageSource
 from cf_lightning.data.views import Augmentation
 from cf_lightning.errors import DataError
@@ -60,8 +61,5 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor, int]]):
     def _view(self, image: Tensor, epoch: int, row: int) -> Tensor:
         if not self.random:
             return self.transform(image)  # type: ignore[no-any-return]
-        seed = np.random.SeedSequence([self.seed, epoch, row]).generate_state(1, np.uint64)[0]
-        # the generator of the surrounding process is left as it was: with workers=0 that is the trainer's
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(int(seed))  # torch.manual_seed is of the GPUs, too
+        with seeded([self.seed, epoch, row]):  # with workers=0 the generator is the trainer's
             return self.transform(image)  # type: ignore[no-any-return]

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from pydantic import Field
 
 from cf_lightning.config import Component
+from cf_lightning.data.seeding import seeded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,9 +54,11 @@ class Mix(Component):
         mix = v2.RandomChoice([way(alpha=alpha, num_classes=2) for way, alpha in ways if alpha])
         # torchvision mixes neighbours: the halves are two of them, their images channels; uint8 it cannot
         halves = images.float().reshape(2, -1, *images.shape[-2:])
-        # the key parts these draws from those of the augmentation, which has the same seed
-        state = np.random.SeedSequence([seed, step], spawn_key=(0,)).generate_state(1, np.uint64)[0]
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(int(state))  # torch.manual_seed is of the GPUs, too
+        with seeded([seed, step], stream=(0,)):  # not that of the augmentation, which has the same seed
             mixed, shares = mix(halves, torch.arange(2))
         return mixed.reshape(images.shape), float(shares[0, 0])
+
+
+def partners(values: "Tensor") -> "Tensor":
+    """(B, ...): of each sample what its partner has."""
+    return values.roll(len(values) // 2, 0)

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from cf_lightning.heads.head import Head
 from cf_lightning.heads.labels import TINY
-from cf_lightning.heads.scores import MASKED
+from cf_lightning.heads.scores import MASKED, is_column
 
 
 class CosineHead(Head):
@@ -48,9 +48,7 @@ class CosineHead(Head):
 
     def hardened(self, logits: Tensor, columns: Tensor) -> Tensor:
         """(B, S) with the margin, and without negatives that are as near as a positive should be."""
-        wider = torch.zeros(len(logits), logits.shape[1] + 1, dtype=torch.bool, device=logits.device)
-        wider.scatter_(1, columns.where(columns >= 0, logits.shape[1]), True)
-        is_label = wider[:, :-1]
+        is_label = is_column(columns, logits.shape[1])
         if self.near is not None:
             logits = logits.masked_fill(~is_label & (logits.detach() > self.scale * self.near), MASKED)
         return torch.where(is_label, logits - self.scale * self.margin, logits)

@@ -6,6 +6,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from cf_lightning.data.mix import partners
+
 TINY = 1e-12  # what a sum of weights is at least, where there is none
 
 
@@ -38,12 +40,11 @@ class Labels:
         return self.weights.sum(1) > 0
 
     def mixed(self, share: float) -> Self:
-        """(B, 2T): so much of a sample's own labels, and the rest of those half a batch away.
+        """(B, 2T): so much of a sample's own labels, and the rest of its partner's.
 
         Args:
             share: of a sample's own image in what the network sees, as ``data.mix.Mix`` tells.
         """
-        half = len(self.classes) // 2
-        classes = torch.cat([self.classes, self.classes.roll(half, 0)], dim=1)
-        weights = torch.cat([share * self.shares, (1 - share) * self.shares.roll(half, 0)], dim=1)
+        classes = torch.cat([self.classes, partners(self.classes)], dim=1)
+        weights = torch.cat([share * self.shares, (1 - share) * partners(self.shares)], dim=1)
         return type(self)(classes, weights)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -54,7 +55,12 @@ def at_columns(values: Tensor, columns: Tensor) -> Tensor:
     return values.gather(1, columns.clamp(min=0))
 
 
+def is_column(columns: Tensor, width: int) -> Tensor:
+    """(B, width) bool: which places (B, T) columns name; -1 names none."""
+    wider = torch.zeros(len(columns), width + 1, dtype=torch.bool, device=columns.device)
+    return wider.scatter_(1, columns.where(columns >= 0, width), True)[:, :-1]
+
+
 def without_columns(logits: Tensor, columns: Tensor) -> Tensor:
-    """(B, K + 1) float32: (B, K) logits with those of (B, T) columns masked, and a masked one more."""
-    wider = functional.pad(logits.float(), (0, 1), value=MASKED)
-    return wider.scatter_(1, columns.where(columns >= 0, logits.shape[1]), MASKED)
+    """(B, K) float32 logits with those of (B, T) columns masked."""
+    return logits.float().masked_fill(is_column(columns, logits.shape[1]), MASKED)

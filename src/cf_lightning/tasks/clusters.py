@@ -70,8 +70,10 @@ class Clusters(Task):
         ids = labels.reshape(len(labels), -1)
         k = json.loads((inputs["labels"] / "labels.json").read_text())["k"]
         if self.temperature is not None:
+            from scipy.special import softmax
+
             distances = np.load(inputs["labels"] / "distances.npy").reshape(ids.shape)
-            units = np.rint(UNIT * _softmax(-distances / self.temperature))
+            units = np.rint(UNIT * softmax(-distances / self.temperature, axis=1))
             labels = np.concatenate([ids, np.where(ids >= 0, units, -1).astype(np.int64)], axis=1)
         weights = self._weights(ids[:, 0], data.rows("train"), k) if self.power else None
         return Targets(labels, [f"cluster {number}" for number in range(k)], weights)
@@ -102,9 +104,3 @@ class Clusters(Task):
     def not_linear(self) -> str:
         """The loss, where it is not."""
         return "" if self.loss.LINEAR else f"task.loss={type(self.loss).__name__}"
-
-
-def _softmax(values: np.ndarray) -> np.ndarray:
-    """Along the last axis."""
-    powers = np.exp(values - values.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))

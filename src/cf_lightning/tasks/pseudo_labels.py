@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
-from cf_lightning.data.mix import Mix
+from cf_lightning.data.mix import Mix, partners
 from cf_lightning.heads import checkpoint as divided
 from cf_lightning.heads.place import Shard
 from cf_lightning.heads.rows_only import RowsOnly
@@ -103,7 +103,7 @@ class PseudoLabelClassifier(LightningModule):
         losses = torch.stack([self.task.loss_of(scores, inputs) for scores in heads])
         decoded = batch[2] >= 0
         if self.mix.on:  # its partner's pixels are in it, too
-            decoded = decoded & decoded.roll(len(decoded) // 2)
+            decoded = decoded & partners(decoded)
         loss = (losses.mean(0) * decoded).mean()
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, sync_dist=True)
         return loss
@@ -124,13 +124,13 @@ class PseudoLabelClassifier(LightningModule):
 
     def on_validation_start(self) -> None:
         """Batches of the ranks may differ in size here, so each has all classes for a while."""
-        self.shard = self.head.place
+        self._place_in_training = self.head.place
         self.head.assemble()
 
     def on_validation_end(self) -> None:
         """Go on as before."""
-        if isinstance(self.shard, Shard):
-            self.divide(self.shard.rank, self.shard.world)
+        if isinstance(self._place_in_training, Shard):
+            self.head.divide(self._place_in_training.rank, self._place_in_training.world)
 
     def configure_optimizers(self) -> Any:
         """An optimiser and a schedule over all steps of the fit."""
