@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from cf_lightning.chain import teacher_nodes
 from cf_lightning.config import build, conf_dir
 from cf_lightning.contestants.base import Contestant
-from cf_lightning.data.source import ImageSource
+from cf_lightning.data.source import Source
 from cf_lightning.keys import artifact_key, canonical
 from cf_lightning.stages.base import Stage
 from cf_lightning.student import training
@@ -38,9 +38,11 @@ EVERY_OPTION = [(group, option) for group in groups() for option in options(grou
 # what a person has to say before an option can be used
 NEEDED = {
     ("model", "torchvision"): ["model.name=resnet18"],
+    ("model", "torchvision_video"): ["model.name=r3d_18"],
     ("model", "timm"): ["model.name=vit_tiny_patch16_224"],
     ("teacher", "file"): ["teacher.path={file}"],
     ("data", "torchvision"): ["data.name=FashionMNIST"],
+    ("target", "actions"): ["data=video_tags"],
     ("curate", "balanced"): ["curate.size=10"],
 }
 
@@ -50,6 +52,9 @@ def complete(cfg: dict[str, Any]) -> None:
     cfg["clusterfit"] = training(cfg)
     cfg["extract"]["model"] = next(iter(teacher_nodes(cfg).values()))["model"]
     cfg["target_features"] |= {"data": cfg["data"], "model": cfg["model"]}
+    for protocol in cfg["transfer"].values():
+        if isinstance(protocol, dict) and "model" in protocol:
+            protocol |= {"data": cfg["data"], "model": cfg["model"]}
 
 
 @pytest.mark.parametrize("scale", ["demo", "paper"])
@@ -64,7 +69,7 @@ def test_every_experiment_composes_and_every_setting_is_valid(
     report = {**cfg["cluster_report"], "cluster": cfg["cluster"]}
     assert isinstance(build(report, "cluster_report"), Stage)
     for name, node in [("data", cfg["data"]), *cfg["target"].items()]:
-        assert isinstance(build(node, name), ImageSource)
+        assert isinstance(build(node, name), Source)
     for name, node in cfg["transfer"].items():
         if isinstance(node, dict):
             assert isinstance(build(node, name), Stage)

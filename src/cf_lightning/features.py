@@ -27,14 +27,17 @@ class FeatureExtractionModule(LightningModule):
         normalize: bool = False,
     ) -> None:
         super().__init__()
-        self.trunk = trunk.to(memory_format=torch.channels_last)
+        self.trunk = trunk.channels_last()
         self.features = trunk if layer is None else trunk.layer(layer)
         self.out_dtype, self.normalize = dtype, normalize
 
     def predict_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> tuple[Tensor, Tensor]:
-        """``(images, targets, index)`` to ``(index, features)``: (B,) int64 and (B, D) ``dtype``."""
-        images, _, index = batch
-        features = self.features(images).float()
+        """``(inputs, targets, index)`` to ``(index, features)``: (B,) int64 and (B, D) ``dtype``.
+
+        Of inputs in V views each, (B, V, ...), as ``VideoClipDataModule`` has them, (B, V, D).
+        """
+        inputs, _, index = batch
+        features = self.features(inputs).float()
         if self.normalize:
-            features = functional.normalize(features)
+            features = functional.normalize(features, dim=-1)
         return index, features.to(self.out_dtype)

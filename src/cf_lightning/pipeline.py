@@ -65,9 +65,13 @@ def transfer(plan: Plan, cfg: Config, chain: Chain) -> list[tuple[Config, Step]]
                 node["random_seed"] = entry.random_seed
             given = {"trunk": entry.trunk} if entry.trunk else {}
             title = f"{entry.name} on {target}"
-            features = plan.add("target_features", node, title, data=data, **given)
             for protocol, settings in protocols.items():
-                step = plan.add("transfer", settings, f"{title}: {protocol}", data=data, features=features)
+                if "model" in settings:  # it trains the network
+                    settings = {**settings, "data": source, "model": entry.model}
+                    inputs = given
+                else:
+                    inputs = {"features": plan.add("target_features", node, title, data=data, **given)}
+                step = plan.add("transfer", settings, f"{title}: {protocol}", data=data, **inputs)
                 planned.append((_blank(cfg, entry, target, step), step))
     return planned
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cf_lightning.config import build
 from cf_lightning.data.index import Index
-from cf_lightning.data.source import ImageSource
+from cf_lightning.data.source import Source
 from cf_lightning.errors import ConfigError, DataError, StoreError, UserError
 from cf_lightning.keys import artifact_key, canonical, class_version, digest
 from cf_lightning.stages.base import Stage
@@ -71,8 +71,8 @@ class Plan:
         The key holds the view too, for it is part of what every reader of the data sees.
         """
         source = build(node, title)
-        if not isinstance(source, ImageSource):
-            raise ConfigError(f"{title}._target_={node['_target_']}: not a source of images")
+        if not isinstance(source, Source):
+            raise ConfigError(f"{title}._target_={node['_target_']}: not a source of images or videos")
         try:
             index = source.index()
         except DataError as error:

@@ -16,9 +16,9 @@ from PIL import Image
 
 from cf_lightning.data.decoding import decode_image
 from cf_lightning.data.folder import FolderImages
+from cf_lightning.data.image_source import ImageSource
 from cf_lightning.data.manifest import Columns, ManifestImages
 from cf_lightning.data.shards import ShardImages
-from cf_lightning.data.source import ImageSource
 from cf_lightning.data.torchvision import TorchvisionImages
 from cf_lightning.errors import DataError
 
@@ -252,7 +252,7 @@ def test_roots_that_are_not_what_they_should_be(root: Path, tmp_path: Path) -> N
     assert "root is not set" in message(FolderImages())
     assert f"root={tmp_path}/none: there is no such file" in message(FolderImages(root=f"{tmp_path}/none"))
     (tmp_path / "empty").mkdir()
-    assert "no image below it (.bmp .gif .jpeg .jpg" in message(FolderImages(root=f"{tmp_path}/empty"))
+    assert "no images below it (.bmp .gif .jpeg .jpg" in message(FolderImages(root=f"{tmp_path}/empty"))
     assert "no *.tar file below it" in message(ShardImages(root=str(root)))
     (tmp_path / "text.zip").write_text("not a zip")
     assert "not a folder and not a complete zip file" in message(FolderImages(root=f"{tmp_path}/text.zip"))

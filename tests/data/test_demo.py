@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from cf_lightning.data.image_source import ImageSource
 from cf_lightning.data.index import Index
 from cf_lightning.data.manifest import ManifestImages
-from cf_lightning.data.source import EMBEDDED
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "experiments" / "packs"
 
@@ -37,11 +37,11 @@ def make_demo(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_the_demo_is_small_and_can_be_read_at_random() -> None:
-    assert EMBEDDED.stat().st_size <= 5_000_000
-    with zipfile.ZipFile(EMBEDDED) as archive:
+    assert ImageSource.EMBEDDED.stat().st_size <= 5_000_000
+    with zipfile.ZipFile(ImageSource.EMBEDDED) as archive:
         assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_STORED}
         assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
-    assert "CC0-1.0" in (EMBEDDED.parent / "LICENSE").read_text()
+    assert "CC0-1.0" in (ImageSource.EMBEDDED.parent / "LICENSE").read_text()
 
 
 def test_tags_are_noisy_hashtags() -> None:
@@ -73,7 +73,7 @@ def test_no_target_is_told_by_the_tags_and_no_image_is_in_both() -> None:
     names = {part for name in species.classes for part in name.split("_")} | set(scenes.classes)
     assert not words & names
     assert species.table["key"].equals(scenes.table["key"])
-    with zipfile.ZipFile(EMBEDDED) as archive:
+    with zipfile.ZipFile(ImageSource.EMBEDDED) as archive:
         content = {
             key: archive.read(key) for index in (tags, species) for key in index.table["key"].to_pylist()
         }
@@ -93,7 +93,7 @@ def test_every_image_is_decoded(manifest: str) -> None:
 @pytest.mark.parametrize(("folder", "manifest"), [("tags", "tags.csv"), ("target", "species.csv")])
 def test_the_generator_draws_what_is_shipped(make_demo: ModuleType, folder: str, manifest: str) -> None:
     draw = {"tags": make_demo.tagged, "target": make_demo.target}[folder]
-    with zipfile.ZipFile(EMBEDDED) as archive:
+    with zipfile.ZipFile(ImageSource.EMBEDDED) as archive:
         rows = list(csv.DictReader(io.TextIOWrapper(archive.open(manifest))))
         for number in range(0, len(rows), 97):
             pixels, attributes = draw(number)

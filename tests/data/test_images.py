@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from cf_lightning.data.dataset import ImageDataset
+from cf_lightning.data.dataset import SampleDataset
 from cf_lightning.data.folder import FolderImages
 from cf_lightning.data.images import ImageDataModule
 from cf_lightning.data.views import Augmentation, View
@@ -46,7 +46,7 @@ def test_augmentation_follows_seed_epoch_and_row_alone(source: FolderImages) -> 
     data = ImageDataModule(source)
 
     def view(epoch: int, row: int, seed: int = 0) -> torch.Tensor:
-        dataset = ImageDataset(source, data.index, data.targets, Augmentation(jitter=0.4), seed)
+        dataset = SampleDataset(source, data.index, data.targets, Augmentation(jitter=0.4), seed)
         return dataset[(epoch, row)][0]
 
     before = torch.get_rng_state()

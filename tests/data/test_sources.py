@@ -22,10 +22,10 @@ from torchvision.datasets import Country211, FashionMNIST, Food101
 
 from cf_lightning.config import build, conf_dir
 from cf_lightning.data.folder import FolderImages
+from cf_lightning.data.image_source import ImageSource
 from cf_lightning.data.index import Index
 from cf_lightning.data.manifest import Columns, ManifestImages
 from cf_lightning.data.shards import ShardImages
-from cf_lightning.data.source import ImageSource
 from cf_lightning.data.torchvision import TorchvisionImages
 from cf_lightning.errors import DataError
 

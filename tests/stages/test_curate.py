@@ -14,10 +14,10 @@ from PIL import Image
 
 from cf_lightning.config import build
 from cf_lightning.data.folder import FolderImages
+from cf_lightning.data.image_source import ImageSource
 from cf_lightning.data.index import Index
 from cf_lightning.data.manifest import ManifestImages
 from cf_lightning.data.shards import ShardImages
-from cf_lightning.data.source import ImageSource
 from cf_lightning.errors import ConfigError, DataError
 from cf_lightning.pipeline import method
 from cf_lightning.plan import Plan

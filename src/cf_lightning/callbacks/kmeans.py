@@ -221,6 +221,8 @@ class KMeansCallback(Callback):
 
     def _write(self, outputs: Any) -> None:
         index, features = unpack(outputs)
+        if features.ndim == 3:  # (B, V, D): a video is the mean of its clips
+            features = features.float().mean(1).to(features.dtype)
         if self._writer is None:
             dtype = np.float16 if features.dtype == torch.float16 else np.float32
             self._writer = RowWriter(self._file, (self._num_rows, features.shape[1]), dtype)

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 class RowWriter(Callback):
     """Writes predictions ``(index, features)`` to the rows that ``index`` names, in whatever order they come.
 
-    ``index`` is (B,) int64 and ``features`` (B, D). A negative index ``~row`` says that the sample of
-    ``row`` could not be decoded: its row becomes zeros and is recorded as skipped. A row that is
-    repeated within a batch (the last one, filled up) is written once, as it came first.
+    ``index`` is (B,) int64 and ``features`` (B, D), or (B, V, D) of samples that are seen in V views. A
+    negative index ``~row`` says that the sample of ``row`` could not be decoded: its row becomes zeros and is
+    recorded as skipped. A row that is repeated within a batch (the last one, filled up) is written once, as
+    it came first.
 
     A plain callback and no ``BasePredictionWriter``: the predictions carry their index, so that
     Lightning need not guess it from the batch sampler. Call ``trainer.predict(return_predictions=False)``,
@@ -28,14 +29,14 @@ class RowWriter(Callback):
 
     Args:
         path: the ``.npy`` file; one that another attempt began is continued (see ``rows.RowFile``).
-        shape: (N, D).
+        shape: (N, D) or (N, V, D).
         dtype: of the file.
 
     Raises:
         StoreError: the file cannot be written.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int], dtype: "DTypeLike") -> None:
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: "DTypeLike") -> None:
         self.file = RowFile(path, shape, dtype)
         self._torch_dtype = torch.from_numpy(np.empty(0, dtype)).dtype
 
@@ -83,7 +84,7 @@ class RowWriter(Callback):
 
         Args:
             index: (B,) int64 rows, ``~row`` where the sample could not be decoded.
-            features: (B, D), any float dtype, any device.
+            features: (B, D) or (B, V, D), any float dtype, any device.
 
         Raises:
             DataError: an index that is no row of the file.
@@ -109,7 +110,7 @@ class RowWriter(Callback):
 
 
 def unpack(outputs: Any) -> tuple[Tensor, Tensor]:
-    """Index (B,) and features (B, D) of one batch's predictions.
+    """Index (B,) and features (B, D) or (B, V, D) of one batch's predictions.
 
     Raises:
         DataError: ``predict_step`` returned something else.
@@ -118,7 +119,7 @@ def unpack(outputs: Any) -> tuple[Tensor, Tensor]:
         case (Tensor() as index, Tensor() as features) if (
             index.ndim == 1
             and len(index)
-            and features.ndim == 2
+            and features.ndim in (2, 3)
             and len(index) == len(features)
             and not index.is_floating_point()
         ):

@@ -63,12 +63,25 @@ class Choice(Component):
     def tiles(
         self, members: Members, cluster: int, seed: int, load: "Callable[[int], Tensor]"
     ) -> "dict[str, list[Image.Image]]":
-        """The same as square pictures; ``load`` decodes a row to (3, H, W) uint8."""
+        """The same as square pictures, or filmstrips of them from top to bottom.
+
+        Args:
+            members: of all clusters.
+            cluster: whose.
+            seed: of those drawn at random.
+            load: decodes a row to (F, 3, H, W) uint8: one picture, or several of a video.
+        """
         from torchvision.transforms.v2.functional import to_pil_image
 
         square = View(resize=self.tile, crop=self.tile).build()
+
+        def tile(row: int) -> "Image.Image":
+            frames: Tensor = square(load(row))
+            strip: Image.Image = to_pil_image(frames.transpose(0, 1).flatten(1, 2))  # (3, F * tile, tile)
+            return strip
+
         rows = self.rows(members, cluster, seed)
-        return {place: [to_pil_image(square(load(row))) for row in rows[place].tolist()] for place in rows}
+        return {place: [tile(row) for row in rows[place].tolist()] for place in rows}
 
 
 class Gallery(Choice):
@@ -87,7 +100,7 @@ class Gallery(Choice):
 
         if not tiles:
             return None
-        strip, encoded = Image.new("RGB", (self.tile * len(tiles), self.tile)), io.BytesIO()
+        strip, encoded = Image.new("RGB", (self.tile * len(tiles), tiles[0].height)), io.BytesIO()
         for column, tile in enumerate(tiles):
             strip.paste(tile, (self.tile * column, 0))
         strip.save(encoded, "WEBP", quality=75, method=2)
@@ -126,7 +139,8 @@ class Sheets(Choice):
         from PIL import Image
 
         step = self.tile + self.GAP
-        picture = Image.new("RGB", (step * self.columns - self.GAP, self.tile), "white")
+        height = tiles[0].height if tiles else self.tile
+        picture = Image.new("RGB", (step * self.columns - self.GAP, height), "white")
         for column, tile in enumerate(tiles):
             picture.paste(tile, (step * column, 0))
         return picture
@@ -136,7 +150,8 @@ class Sheets(Choice):
         from PIL import Image, ImageDraw
 
         left, top = TEXT + MARGIN, MARGIN + 18
-        width, height = lines[0].pictures["nearest"].width + 6 * self.GAP, self.tile + 4 * self.GAP
+        nearest = lines[0].pictures["nearest"]
+        width, height = nearest.width + 6 * self.GAP, nearest.height + 4 * self.GAP
         size = (left + 3 * width + MARGIN, top + height * len(lines) + MARGIN)
         page = Image.new("RGB", size, "white")
         draw = ImageDraw.Draw(page)
@@ -152,7 +167,7 @@ class Sheets(Choice):
         left, top = corner
         _write(draw, (left, top - 2), f"cluster {line.cluster}", 15, "black")
         _write(draw, (left, top + 19), f"{line.size:,} images ({line.chosen})", 12, SOFT)
-        themes = textwrap.wrap(", ".join(line.themes), 28)[: (self.tile - 36) // 15]
+        themes = textwrap.wrap(", ".join(line.themes), 28)[: (line.pictures["nearest"].height - 36) // 15]
         for number, text in enumerate(themes):
             _write(draw, (left, top + 39 + 15 * number), text, 12, "black")
 

@@ -14,7 +14,6 @@ import pyarrow as pa
 from cf_lightning.data.index import SCHEMA
 from cf_lightning.errors import DataError
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 WHOLE_ROOT = ""  # the shard's name where the root itself is the container: a location enters no fingerprint
 
 
@@ -48,25 +47,28 @@ def sample_table(files: list[File], split: Any, labels: Any, tags: Any) -> pa.Ta
         raise DataError(f"{error.object!a}: the file's name is not UTF-8; rename it") from None
 
 
-def is_image(key: str) -> bool:
-    """Whether the name ends like an image's, and neither it nor a folder above it is hidden."""
-    return key.lower().endswith(IMAGE_SUFFIXES) and "/." not in "/" + key
+def list_files(root: Path, suffixes: tuple[str, ...]) -> list[File]:
+    """Every file with one of these endings below a folder, links followed, or in a zip; sorted by path.
 
-
-def list_images(root: Path) -> list[File]:
-    """Every image below a folder, links followed, or in a zip; sorted by path.
+    The case of an ending does not matter; what is hidden, or in a hidden folder, is left out.
 
     Raises:
         DataError: a folder cannot be read, a link leads nowhere, or as in ``zip_members``.
     """
+
+    def wanted(key: str) -> bool:
+        return key.lower().endswith(suffixes) and "/." not in "/" + key
+
     if not root.is_dir():
-        return sorted(zip_members(root, is_image))
+        return sorted(zip_members(root, wanted))
     files = []
     for folder, below, names in os.walk(root, followlinks=True, onerror=_unreadable):
         below[:] = [name for name in below if not name.startswith(".")]
         inside = os.path.relpath(folder, root).replace(os.sep, "/").removeprefix(".")
-        for name in filter(is_image, names):
+        for name in names:
             key = f"{inside}/{name}".removeprefix("/")
+            if not wanted(key):
+                continue
             size = file_size(os.path.join(folder, name))
             if size is None:
                 raise DataError(f"root={root}: {key} is a link to a file that is not there")

@@ -1,4 +1,4 @@
-"""The map-style dataset under every loader: (image, target, index)."""
+"""The map-style dataset under every loader: (sample, target, index)."""
 
 import numpy as np
 import torch
@@ -7,19 +7,20 @@ from torch.utils.data import Dataset
 
 from cf_lightning.data.index import Index
 from cf_lightning.data.seeding import seeded
-from cf_lightning.data.source import ImageSource
+from cf_lightning.data.source import Source
 from cf_lightning.data.views import Augmentation
 from cf_lightning.errors import DataError
 
 Item = tuple[int, int]
 
 
-class ImageDataset(Dataset[tuple[Tensor, Tensor, int]]):
-    """Images by (epoch, row); augmentation draws from (seed, epoch, row) and from nothing else.
+class SampleDataset(Dataset[tuple[Tensor, Tensor, int]]):
+    """Samples by (epoch, row); what is random draws from (seed, epoch, row) and from nothing else.
 
-    An item is ``(image, target, index)``: (3, crop, crop) uint8, int64 as in ``targets``, and the row.
-    A sample that cannot be decoded comes, where its source says ``on_error: skip``, as a black image
-    with ``index = ~row`` (negative): losses, writers and metrics leave such rows out.
+    An item is ``(sample, target, index)``: uint8 as the view says, (3, crop, crop) of an image and
+    (3, T, crop, crop) of a clip; int64 as in ``targets``; and the row. A sample that cannot be decoded comes,
+    where its source says ``on_error: skip``, black and with ``index = ~row`` (negative): losses, writers and
+    metrics leave such rows out.
 
     Args:
         source: decodes the samples.
@@ -31,7 +32,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor, int]]):
 
     def __init__(
         self,
-        source: ImageSource,
+        source: Source,
         index: Index,
         targets: np.ndarray,
         augmentation: Augmentation | None = None,
@@ -50,16 +51,15 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor, int]]):
     def __getitem__(self, item: int | Item) -> tuple[Tensor, Tensor, int]:
         epoch, row = item if isinstance(item, tuple) else (0, item)
         try:
-            image = self.source.image(self.index, row)
+            return self._view(epoch, row), self.targets[row], row
         except DataError:
             if self.source.on_error == "fail":
                 raise
-            crop = self.source.view.crop
-            return torch.zeros(3, crop, crop, dtype=torch.uint8), self.targets[row], ~row
-        return self._view(image, epoch, row), self.targets[row], row
+            view = self.source.view.single() if self.random else self.source.view
+            return torch.zeros(view.shape, dtype=torch.uint8), self.targets[row], ~row
 
-    def _view(self, image: Tensor, epoch: int, row: int) -> Tensor:
+    def _view(self, epoch: int, row: int) -> Tensor:
         if not self.random:
-            return self.transform(image)  # type: ignore[no-any-return]
+            return self.transform(self.source.sample(self.index, row))  # type: ignore[no-any-return]
         with seeded([self.seed, epoch, row]):  # with workers=0 the generator is the trainer's
-            return self.transform(image)  # type: ignore[no-any-return]
+            return self.transform(self.source.sample(self.index, row, random=True))  # type: ignore[no-any-return]

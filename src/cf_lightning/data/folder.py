@@ -1,34 +1,44 @@
-"""Images in class folders."""
+"""Images or videos in class folders."""
 
 import pyarrow as pa
 
-from cf_lightning.data.containers import IMAGE_SUFFIXES, list_images, sample_table
+from cf_lightning.data.containers import list_files, sample_table
+from cf_lightning.data.image_source import ImageSource
 from cf_lightning.data.index import SPLIT_NAMES
-from cf_lightning.data.source import ImageSource
+from cf_lightning.data.source import Source
+from cf_lightning.data.video_source import VideoSource
 from cf_lightning.errors import DataError
 
 
-class FolderImages(ImageSource):
+class Folder(Source):
     """``root/<class>/...``, or ``root/{train,val,test}/<class>/...``; root is a folder or a zip.
 
-    The label of an image is the name of its class folder; images outside of class folders have none.
-    Without split folders all images are train, and ``holdout`` of them become val. Rows are sorted by
-    path; hidden files and whatever does not end like an image are not listed.
+    The label of a sample is the name of its class folder; samples outside of class folders have none.
+    Without split folders all samples are train, and ``holdout`` of them become val. Rows are sorted by
+    path; hidden files and whatever does not end like a sample are not listed.
     """
 
     def list_samples(self) -> pa.Table:
-        """One row for each image file."""
-        files = list_images(self.folder())
+        """One row for each file."""
+        files = list_files(self.folder(), self.SUFFIXES)
         if not files:
             raise DataError(
-                f"root={self.root}: no image below it ({' '.join(IMAGE_SUFFIXES)}); "
-                f"it should hold CLASS/IMAGE, or train/CLASS/IMAGE and test/CLASS/IMAGE"
+                f"root={self.root}: no {self.GIVES} below it ({' '.join(self.SUFFIXES)}); "
+                f"it should hold CLASS/FILE, or train/CLASS/FILE and test/CLASS/FILE"
             )
         keys = [file.key for file in files]
         splits = split_by_folder(keys, f"root={self.root}")
         depth = 0 if splits is None else 1
         classes = [key.split("/")[depth:-1][:1] for key in keys]
         return sample_table(files, splits or ["train"] * len(keys), classes, [[]] * len(keys))
+
+
+class FolderImages(ImageSource, Folder):
+    """Images in class folders."""
+
+
+class FolderVideos(VideoSource, Folder):
+    """Videos in class folders."""
 
 
 def split_by_folder(keys: list[str], origin: str) -> list[str] | None:

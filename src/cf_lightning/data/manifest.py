@@ -1,7 +1,8 @@
-"""Images named in a table: path, split, label, tags."""
+"""Images or videos named in a table: path, split, label, tags."""
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
@@ -9,8 +10,10 @@ import pyarrow.parquet as pq
 
 from cf_lightning.config import Component
 from cf_lightning.data.containers import File, file_size, open_zip, sample_table, tar_members, zip_members
+from cf_lightning.data.image_source import ImageSource
 from cf_lightning.data.index import SPLIT_NAMES
-from cf_lightning.data.source import ImageSource
+from cf_lightning.data.source import Source
+from cf_lightning.data.video_source import VideoSource
 from cf_lightning.errors import DataError
 
 NO_WORDS = pa.scalar([], pa.list_(pa.string()))
@@ -19,11 +22,11 @@ NO_WORDS = pa.scalar([], pa.list_(pa.string()))
 class Columns(Component):
     """What the columns of the manifest are called.
 
-    The last three may be absent under their usual names: then every image is train, or has no label,
+    All but the first may be absent under their usual names: then every sample is train, or has no label,
     or no tags. A name that is not the usual one has to be there.
 
     Attributes:
-        path: of the image, below the root.
+        path: of the file, below the root.
         split: train, val (also valid, validation) or test.
         label: class names, several separated by spaces.
         tags: hashtags, separated by spaces.
@@ -35,10 +38,22 @@ class Columns(Component):
     tags: str = "tags"
 
 
-class ManifestImages(ImageSource):
-    """Images below a folder or in a zip, named by a CSV or Parquet file; rows are sorted by path.
+class VideoColumns(Columns):
+    """Those of videos, a row of which may be a part of a file.
 
-    An image in a tar shard below the folder is SHARD.tar/NAME, which is its key in ``ShardImages``, too.
+    Attributes:
+        start: where it begins, in seconds; empty is the beginning of the file.
+        end: where it ends; empty is the end.
+    """
+
+    start: str = "start"
+    end: str = "end"
+
+
+class Manifest(Source):
+    """Files below a folder or in a zip, named by a CSV or Parquet file; rows are sorted by path.
+
+    A file in a tar shard below the folder is SHARD.tar/NAME, which is its key in ``Shards``, too.
 
     Attributes:
         manifest: a ``.csv`` or ``.parquet`` file below the root, in the root's zip, or an absolute path.
@@ -52,18 +67,24 @@ class ManifestImages(ImageSource):
         """One row for each row of the manifest."""
         table = self._read()
         paths = pc.replace_substring_regex(_text(table[self.columns.path]), r"^(\./)+", "")
-        order = pc.sort_indices(paths)
-        paths, table = paths.take(order), table.take(order)
+        keys = self._keys(paths, table)
+        order = pc.sort_indices(keys)
+        keys, paths, table = keys.take(order), paths.take(order), table.take(order)
         split, label, tags = (
             table[name] if name in table.column_names else None
             for name in (self.columns.split, self.columns.label, self.columns.tags)
         )
+        files = self._files(paths.to_pylist())
         return sample_table(
-            self._files(paths.to_pylist()),
+            [file._replace(key=key) for file, key in zip(files, keys.to_pylist(), strict=True)],
             ["train"] * len(paths) if split is None else self._splits(split, paths),
             [[]] * len(paths) if label is None else _words(label),
             [[]] * len(paths) if tags is None else _words(tags),
         )
+
+    def _keys(self, paths: pa.Array, table: pa.Table) -> pa.Array:
+        """What each row is known by."""
+        return paths
 
     def _read(self) -> pa.Table:
         """The columns that matter, as far as they are there."""
@@ -100,7 +121,7 @@ class ManifestImages(ImageSource):
     def _present(self, there: list[str]) -> list[str]:
         """The columns to read, when all that have to be there are."""
         wanted = []
-        for role, usual in Columns().model_dump().items():
+        for role, usual in type(self.columns)().model_dump().items():
             name = getattr(self.columns, role)
             if there.count(name) == 1:
                 wanted.append(name)
@@ -140,6 +161,61 @@ class ManifestImages(ImageSource):
                 f"are not there; paths are relative to root={self.root}"
             )
         return files
+
+
+class ManifestImages(ImageSource, Manifest):
+    """Images named in a table."""
+
+
+class ManifestVideos(VideoSource, Manifest):
+    """Videos named in a table, or parts of them, in seconds from the beginning of the file.
+
+    Attributes:
+        columns: the names of its columns. Start and end are numbers.
+    """
+
+    columns: VideoColumns = VideoColumns()
+
+    def _keys(self, paths: pa.Array, table: pa.Table) -> pa.Array:
+        """PATH, or PATH#t=START,END where a row has one of them."""
+        start, end = (self._seconds(table, name, paths) for name in (self.columns.start, self.columns.end))
+        wrong = np.flatnonzero(end <= np.nan_to_num(start))
+        if len(wrong):
+            row = int(wrong[0])
+            raise DataError(
+                f"manifest={self.manifest}: {paths[row]} ends at {end[row]:g} s, not after its "
+                f"start at {np.nan_to_num(start[row]):g} s, as one of {len(wrong)} rows; both are "
+                "seconds from the beginning of the file"
+            )
+        parts = [_fragment(*times) for times in zip(start.tolist(), end.tolist(), strict=True)]
+        return pa.array([f"{path}{part}" for path, part in zip(paths.to_pylist(), parts, strict=True)])
+
+    def _seconds(self, table: pa.Table, name: str, paths: pa.Array) -> np.ndarray:
+        """(N,) float64 of a column, NaN where a cell is empty."""
+        if name not in table.column_names:
+            return np.full(len(paths), np.nan)
+        cells = pc.utf8_trim_whitespace(_text(table[name])).to_pylist()
+        seconds = np.full(len(cells), np.nan)
+        for row, cell in enumerate(cells):
+            if not cell:
+                continue
+            try:
+                seconds[row] = float(cell)
+            except ValueError:
+                seconds[row] = -1
+            if not 0 <= seconds[row] < np.inf:
+                raise DataError(
+                    f"manifest={self.manifest}: {paths[row]} has {name}={cell}; it is a number of "
+                    "seconds, 0 or more, or empty"
+                )
+        return seconds
+
+
+def _fragment(start: float, end: float) -> str:
+    """What names a part of a video (W3C Media Fragments URI 1.0, section 4.2.1)."""
+    shortest = (np.format_float_positional(time, trim="-") for time in (start, end))
+    first, last = (text.replace("nan", "") for text in shortest)
+    return f"#t={first},{last}".rstrip(",") if first or last else ""
 
 
 def _in_shards(root: Path, paths: list[str]) -> dict[str, File]:

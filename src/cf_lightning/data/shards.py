@@ -1,4 +1,4 @@
-"""Images in tar shards, in the layout of WebDataset, read at random."""
+"""Images or videos in tar shards, in the layout of WebDataset, read at random."""
 
 import glob
 import json
@@ -11,23 +11,25 @@ from typing import Any
 
 import pyarrow as pa
 
-from cf_lightning.data.containers import IMAGE_SUFFIXES, File, sample_table, tar_members
+from cf_lightning.data.containers import File, sample_table, tar_members
 from cf_lightning.data.folder import split_by_folder
-from cf_lightning.data.source import ImageSource
+from cf_lightning.data.image_source import ImageSource
+from cf_lightning.data.source import Source
+from cf_lightning.data.video_source import VideoSource
 from cf_lightning.errors import DataError
 
 
-class ShardImages(ImageSource):
+class Shards(Source):
     """``root/*.tar``, or ``root/{train,val,test}/*.tar``; nothing is unpacked.
 
-    A sample is the files of a tar that share a name up to its first dot: the image; ``.cls``, the
+    A sample is the files of a tar that share a name up to its first dot: the image or video; ``.cls``, the
     class's name or number; ``.json``, an object of which ``label`` and ``tags`` are read (lists, or
     text separated by spaces). ``.cls`` comes first where both give a label. Other files are left alone.
     Rows are sorted by shard and name.
     """
 
     def list_samples(self) -> pa.Table:
-        """One row for each image; its key is SHARD/NAME."""
+        """One row for each image or video; its key is SHARD/NAME."""
         shards = self._shards()
         splits = split_by_folder(shards, f"root={self.root}") or ["train"] * len(shards)
         rows = [
@@ -50,17 +52,25 @@ class ShardImages(ImageSource):
         return shards
 
     def _samples(self, shard: str) -> Iterator[tuple[File, list[str], list[str]]]:
-        """The image of each sample, its labels and its tags."""
+        """The image or video of each sample, its labels and its tags."""
         path = self.folder() / shard
         with open(path, "rb") as tar:
             for parts in _group(tar_members(path, shard), path):
-                images = [file for suffix, file in parts.items() if f".{suffix}" in IMAGE_SUFFIXES]
-                if len(images) > 1:
-                    names = " and ".join(image.key for image in images)
+                inputs = [file for suffix, file in parts.items() if f".{suffix}" in self.SUFFIXES]
+                if len(inputs) > 1:
+                    names = " and ".join(file.key for file in inputs)
                     raise DataError(f"{path}: {names} are one sample by their names; rename one of them")
-                if images:
-                    image = images[0]._replace(key=f"{shard}/{images[0].key}")
-                    yield image, *_texts(parts, tar.fileno(), path)
+                if inputs:
+                    file = inputs[0]._replace(key=f"{shard}/{inputs[0].key}")
+                    yield file, *_texts(parts, tar.fileno(), path)
+
+
+class ShardImages(ImageSource, Shards):
+    """Images in tar shards."""
+
+
+class ShardVideos(VideoSource, Shards):
+    """Videos in tar shards."""
 
 
 def _group(files: list[File], path: Path) -> Iterable[dict[str, File]]:

@@ -1,43 +1,55 @@
-"""What every source of images is: something that lists its samples and decodes one by its row."""
+"""What every source of samples is: something that lists them and reads one by its row."""
 
-import hashlib
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, PrivateAttr
 
 from cf_lightning.config import Component
 from cf_lightning.data.index import Index
+from cf_lightning.data.splits import hold_out
 from cf_lightning.data.views import View
 from cf_lightning.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-EMBEDDED = Path(__file__).parent / "demo" / "demo.zip"
+DEMO = Path(__file__).parent / "demo"
 
 
-class ImageSource(Component, ABC):
-    """Images somewhere below a root.
+class Source(Component, ABC):
+    """Samples somewhere below a root.
 
     Attributes:
         root: a folder or an uncompressed zip file; ``embedded`` is the demo data of this package.
-        on_error: what an undecodable image does: ``fail`` ends the run with its name, ``skip`` leaves
+        on_error: what an undecodable sample does: ``fail`` ends the run with its name, ``skip`` leaves
             it out, lists it and counts it.
-        view: size, crop and interpolation at extraction and test.
+        view: what is seen of a sample at extraction and test.
         holdout: share of the samples set aside as ``val`` where the data itself names no split but train.
+        test_share: share set aside as ``test`` likewise.
+        split_seed: ``None`` sets aside by the hash of each sample's name, whatever else is there; a
+            number draws them, the same share of every class.
+        GIVES: what a network gets of a sample: ``images`` or ``clips``.
+        SUFFIXES: of the files that are samples.
+        EMBEDDED: the demo data.
     """
 
     root: str | None = None
     on_error: Literal["fail", "skip"] = "fail"
     view: View = View()
     holdout: float = Field(default=0.05, ge=0, lt=1)
+    test_share: float = Field(default=0.0, ge=0, lt=1)
+    split_seed: int | None = Field(default=None, ge=0)
 
+    GIVES: ClassVar[str]
+    SUFFIXES: ClassVar[tuple[str, ...]]
+    EMBEDDED: ClassVar[Path]
     MAX_PIXELS: ClassVar[int] = 178_956_970  # Pillow's own limit against decompression bombs
 
     _open: dict[tuple[int, str], int] = PrivateAttr(default_factory=dict)
@@ -45,6 +57,27 @@ class ImageSource(Component, ABC):
     @abstractmethod
     def list_samples(self) -> pa.Table:
         """A table with the columns of ``index.SCHEMA``, in the order in which rows are numbered."""
+
+    @abstractmethod
+    def sample(self, index: Index, row: int, random: bool = False) -> "Tensor":
+        """Decode sample ``row`` to what ``view.build()`` takes.
+
+        Args:
+            index: of this source.
+            row: the sample's number.
+            random: draw from torch's global generator which part of it, where it has several.
+
+        Raises:
+            DataError: it is missing or cannot be decoded; the message names it.
+        """
+
+    @abstractmethod
+    def pictures(self, index: Index, row: int) -> "Tensor":
+        """(F, 3, H, W) uint8: what a person is shown of sample ``row``, in the order of time.
+
+        Raises:
+            DataError: as ``sample``.
+        """
 
     def index(self) -> Index:
         """List what is there now.
@@ -60,7 +93,7 @@ class ImageSource(Component, ABC):
                 f"root={self.root}: {empty[0]} is empty (0 bytes), as one of {len(empty)} files; "
                 f"mend or remove them, or set data.on_error=skip"
             )
-        return self._hold_out(index)
+        return hold_out(index, {"val": self.holdout, "test": self.test_share}, self.split_seed)
 
     def folder(self) -> Path:
         """The root as a path.
@@ -69,8 +102,8 @@ class ImageSource(Component, ABC):
             DataError: it is not set or not there.
         """
         if self.root is None:
-            raise DataError("root is not set: give the folder or zip file with your images")
-        path = EMBEDDED if self.root == "embedded" else Path(self.root).expanduser()
+            raise DataError(f"root is not set: give the folder or zip file with your {self.GIVES}")
+        path = self.EMBEDDED if self.root == "embedded" else Path(self.root).expanduser()
         if not path.exists():
             raise DataError(f"root={self.root}: there is no such file or folder")
         return path
@@ -83,31 +116,17 @@ class ImageSource(Component, ABC):
         size, offset = index.table["size"][row].as_py(), index.table["offset"][row].as_py()
         return os.pread(self._descriptor(shard), size, offset)
 
-    def image(self, index: Index, row: int) -> "Tensor":
-        """Decode sample ``row`` to (3, H, W) uint8 RGB, upright by its EXIF orientation.
-
-        Raises:
-            DataError: the file is missing or cannot be decoded; the message names it.
-        """
+    @contextmanager
+    def naming(self, index: Index, row: int) -> Iterator[None]:
+        """Whatever a decoder raises within becomes a ``DataError`` that names the sample."""
         try:
-            return self.decode(index, row)
+            yield
         except (OSError, RuntimeError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise DataError(
                 f"root={self.root}: {index.key(row)} cannot be decoded ({reason}); "
                 f"mend or remove it, or set data.on_error=skip"
             ) from error
-
-    def decode(self, index: Index, row: int) -> "Tensor":
-        """The same, with errors as the decoder raises them; a source of another kind overrides this.
-
-        Raises:
-            OSError: the file is missing.
-            ValueError: it cannot be decoded.
-        """
-        from cf_lightning.data.decoding import decode_image
-
-        return decode_image(self.encoded(index, row), self.MAX_PIXELS)
 
     def _descriptor(self, shard: str) -> int:
         """An open container, one for each process; with pread it stays usable after a fork."""
@@ -116,14 +135,3 @@ class ImageSource(Component, ABC):
             path = self.folder()
             self._open[name] = os.open(path / shard if path.is_dir() else path, os.O_RDONLY)
         return self._open[name]
-
-    def _hold_out(self, index: Index) -> Index:
-        """Move a share of the rows to ``val``, chosen by the hash of their keys, if all rows are train."""
-        splits = index.table["split"].to_pylist()
-        if set(splits) != {"train"} or not self.holdout:
-            return index
-        draws = [hashlib.sha256(key.encode()).digest()[:4] for key in index.table["key"].to_pylist()]
-        is_val = np.frombuffer(b"".join(draws), dtype=">u4") < self.holdout * 2**32
-        column: Any = pa.array(np.where(is_val, "val", "train"))
-        position = index.table.schema.get_field_index("split")
-        return Index(index.table.set_column(position, "split", column), index.origin)

@@ -9,8 +9,8 @@ import pyarrow as pa
 from pydantic import PrivateAttr
 
 from cf_lightning.data.containers import File, sample_table
+from cf_lightning.data.image_source import ImageSource
 from cf_lightning.data.index import SPLITS, Index
-from cf_lightning.data.source import ImageSource
 from cf_lightning.errors import DataError
 
 if TYPE_CHECKING:

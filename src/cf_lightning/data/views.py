@@ -29,6 +29,20 @@ class View(Component):
             raise ValueError(f"crop={self.crop} is larger than resize={self.resize}")
         return self
 
+    @property
+    def views(self) -> int:
+        """Of each sample at extraction and test."""
+        return 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a sample as ``build`` makes it."""
+        return (3, self.crop, self.crop)
+
+    def single(self) -> "View":
+        """The same with one view of each sample: validation."""
+        return self
+
     def build(self) -> "nn.Module":
         """A module from (3, H, W) uint8 to (3, crop, crop) uint8."""
         from torchvision.transforms import InterpolationMode, v2
@@ -37,11 +51,16 @@ class View(Component):
         view: nn.Module = v2.Compose([v2.Resize(self.resize, mode, antialias=True), v2.CenterCrop(self.crop)])
         return view
 
+    def layout(self) -> "list[nn.Module]":
+        """What comes last in every view of a sample, random ones included."""
+        return []
+
 
 class Augmentation(Component):
     """Random resized crop, flip, RandAugment, colour jitter: training (Goyal et al. 2019, section 6).
 
-    The size of the crop is the view's, so that training and test see the same resolution.
+    The size of the crop is the view's, so that training and test see the same resolution. All frames of a
+    clip are changed alike.
 
     Attributes:
         min_area: the smallest share of the image's area that a crop may show; ``None`` changes no
@@ -61,7 +80,10 @@ class Augmentation(Component):
     hue: float = Field(default=0.0, ge=0, le=0.5)
 
     def build(self, view: View) -> "nn.Module":
-        """A module from (3, H, W) uint8 to (3, crop, crop) uint8 that draws from torch's global generator."""
+        """A module from (3, H, W) uint8 to (3, crop, crop) uint8 that draws from torch's global generator.
+
+        Of a ``ClipView`` from (T, 3, h, w) to (3, T, crop, crop).
+        """
         from torchvision.transforms import InterpolationMode, v2
 
         mode = InterpolationMode(view.interpolation)
@@ -75,5 +97,5 @@ class Augmentation(Component):
             steps.append(v2.RandAugment(self.rand_ops, self.rand_magnitude, interpolation=bilinear))
         if self.jitter or self.hue:
             steps.append(v2.ColorJitter(self.jitter, self.jitter, self.jitter, self.hue))
-        view_of_training: nn.Module = v2.Compose(steps)
+        view_of_training: nn.Module = v2.Compose([*steps, *view.layout()])
         return view_of_training

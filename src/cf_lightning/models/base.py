@@ -1,17 +1,24 @@
 """What a ``model`` node is: a recipe that builds a randomly initialised trunk."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from cf_lightning.config import Component
 from cf_lightning.errors import ConfigError
 
 if TYPE_CHECKING:
+    from cf_lightning.data.source import Source
     from cf_lightning.models.trunk import Trunk
 
 
 class TrunkRecipe(Component, ABC):
-    """Settings of an architecture; weights come from an artifact's folder, the seed, or their publisher."""
+    """Settings of an architecture; weights come from an artifact's folder, the seed, or their publisher.
+
+    Attributes:
+        TAKES: what an input is: ``images`` or ``clips``.
+    """
+
+    TAKES: ClassVar[str] = "images"
 
     @abstractmethod
     def build(self) -> "Trunk":
@@ -30,6 +37,15 @@ class TrunkRecipe(Component, ABC):
             f"teacher.pretrained=true: {self!r} has no published weights; "
             "set teacher.pretrained=false, or teacher=file for weights that you have"
         )
+
+    def check(self, data: "Source") -> None:
+        """Raise ``ConfigError`` when ``data`` gives something else than the network takes."""
+        if data.GIVES != self.TAKES:
+            other = "resnet50" if data.GIVES == "images" else "r2plus1d_18"
+            raise ConfigError(
+                f"model={self!r}: it takes {self.TAKES}, and root={data.root} gives {data.GIVES}; "
+                f"take a network of {data.GIVES}, such as model={other}"
+            )
 
     def sized(self) -> "Trunk":
         """The trunk without weights (device ``meta``), for what a plan has to know of it beforehand."""

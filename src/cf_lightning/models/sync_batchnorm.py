@@ -7,13 +7,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class GlooBatchNorm(_BatchNorm):
-    """``BatchNorm1d`` or ``2d`` whose training statistics are those of the global batch.
+    """``BatchNorm1d``, ``2d`` or ``3d`` whose training statistics are those of the global batch.
 
     Ranks hold equally many samples, as ``EpochSampler`` makes sure.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C) or (B, C, H, W) to the same shape."""
+        """(B, C), (B, C, H, W) or (B, C, T, H, W) to the same shape."""
         if not self.training:
             return super().forward(input)
         x = input.float().movedim(1, -1)
@@ -41,8 +41,8 @@ class GlooBatchNorm(_BatchNorm):
 
 
 def convert(module: nn.Module) -> nn.Module:
-    """Turn every ``BatchNorm1d`` and ``2d`` below ``module`` into one over all ranks, in place."""
+    """Turn every ``BatchNorm1d``, ``2d`` and ``3d`` below ``module`` into one over all ranks, in place."""
     for layer in module.modules():
-        if type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d):
+        if type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
             layer.__class__ = GlooBatchNorm
     return module

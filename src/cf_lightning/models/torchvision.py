@@ -6,7 +6,9 @@ from cf_lightning.errors import ConfigError
 from cf_lightning.models.base import TrunkRecipe, unfetched
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from types import ModuleType
+
+    from torch import Tensor, nn
     from torchvision.models import WeightsEnum
 
     from cf_lightning.models.trunk import Trunk
@@ -31,28 +33,18 @@ class TorchvisionTrunk(TrunkRecipe):
         Raises:
             ConfigError: no such network, or it has no linear classifier to remove.
         """
-        import difflib
-
         from torch import nn
         from torchvision import models
 
         from cf_lightning.models.image_size import watch_size
         from cf_lightning.models.trunk import Trunk
 
-        names = models.list_models(module=models)
-        if self.name not in names:
-            close = difflib.get_close_matches(self.name, names, n=3) or names[:3]
-            raise ConfigError(
-                f"model.name={self.name}: not a torchvision classification network; near: {close}"
-            )
+        check_name(self.name, models)
         extras = {"aux_logits": False, "init_weights": True} if self.name in PORTED else {}
         network = models.get_model(self.name, weights=None, **extras)
-        linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-        if not linear:
+        if not any(isinstance(module, nn.Linear) for module in network.modules()):
             raise ConfigError(f"model.name={self.name}: has no linear classifier that could be removed")
-        parent, _, last = linear[-1].rpartition(".")
-        feature_dim = network.get_submodule(linear[-1]).in_features
-        setattr(network.get_submodule(parent), last, nn.Identity())
+        feature_dim = remove_classifier(network, nn.Linear)
         if self.name.startswith(("vit", "maxvit")):
             advice = "set data.view.crop=224, or take the network from timm"
             watch_size(network, (224, 224), lambda: models.get_model(self.name), advice)
@@ -75,8 +67,8 @@ class TorchvisionTrunk(TrunkRecipe):
         trunk.network.load_state_dict(found.weights, strict=False)
         preset = tag.transforms()
         mean, std = (PORTED_MEAN, PORTED_STD) if self.name in PORTED else (preset.mean, preset.std)
-        trunk.mean.copy_(torch.tensor(mean).view(3, 1, 1))
-        trunk.std.copy_(torch.tensor(std).view(3, 1, 1))
+        trunk.mean.copy_(torch.tensor(mean).view_as(trunk.mean))
+        trunk.std.copy_(torch.tensor(std).view_as(trunk.std))
         return trunk, tag.name
 
     def _tag(self, weights: str) -> "WeightsEnum":
@@ -98,3 +90,27 @@ class TorchvisionTrunk(TrunkRecipe):
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise unfetched(f"{self.name} {tag.name} of torchvision", error) from error
         return {re.sub(r"(denselayer\d+\.(?:norm|conv))\.", r"\1", name): t for name, t in tensors.items()}
+
+
+def check_name(name: str, module: "ModuleType") -> None:
+    """Refuse a network that ``module``, torchvision's ``models`` or ``models.video``, has not."""
+    import difflib
+
+    from torchvision import models
+
+    names = models.list_models(module=module)
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=3) or names[:3]
+        kind = "video" if module is models.video else "classification"
+        raise ConfigError(f"model.name={name}: not a torchvision {kind} network; near: {close}")
+
+
+def remove_classifier(network: "nn.Module", kind: "type[nn.Module]") -> int:
+    """Put the identity in place of the last layer of a kind, linear or a convolution; the width it read."""
+    from torch import nn
+
+    place = [name for name, module in network.named_modules() if isinstance(module, kind)][-1]
+    parent, _, last = place.rpartition(".")
+    feature_dim = network.get_parameter(f"{place}.weight").shape[1]
+    setattr(network.get_submodule(parent), last, nn.Identity())
+    return feature_dim

@@ -20,7 +20,7 @@ from cf_lightning.clustering.quality import Known, Members
 from cf_lightning.clustering.sheets import PLACES, Gallery, Line, Sheets
 from cf_lightning.clustering.watch import LiveWatch
 from cf_lightning.data.index import Index
-from cf_lightning.data.source import ImageSource
+from cf_lightning.data.source import Source
 from cf_lightning.rows import open_rows, read_rows, read_skipped
 from cf_lightning.stages.base import Stage
 
@@ -39,11 +39,12 @@ class ClusterReport(Stage):
     WebP file or null), ``sizes`` and ``inertia`` (``.svg`` and ``.png``), ``sheet_<page>.jpg`` and
     ``facts.json``. A run's ``report.html`` shows it all.
 
-    An image that is shown is decoded once. A gallery of 1,000 clusters of 15 photos takes about 7 s of one
-    core where they have 64 pixels, and 0.8 ms more for each photo of 500 x 375.
+    A video is shown as a filmstrip, from top to bottom. What is shown is decoded once. A gallery of 1,000
+    clusters of 15 photos takes about 7 s of one core where they have 64 pixels, and 0.8 ms more for each
+    photo of 500 x 375.
 
     Attributes:
-        data: the images.
+        data: the images or videos.
         cluster: how the clusters were made, to make them again with other seeds.
         stability: further fits, with the seeds that follow; the adjusted Rand index of every two of them and
             the one that is reported on is measured. They run in one process.
@@ -54,7 +55,7 @@ class ClusterReport(Stage):
     VERSION: ClassVar[int] = 2
     RANKS: ClassVar[Literal["all", "one"]] = "one"
 
-    data: ImageSource
+    data: Source
     cluster: Clusterer
     stability: int = Field(default=0, ge=0)
     sheets: Sheets = Sheets()
@@ -166,13 +167,13 @@ class ClusterReport(Stage):
         on_sheets, in_gallery = (one.choose(train.sizes, seed) for one in (self.sheets, self.gallery))
         lines, strips = [], []
         for cluster in np.argsort(-train.sizes, kind="stable").tolist():
-            image = cache(lambda row: self.data.image(index, row))  # of one cluster at a time
+            load = cache(lambda row: self.data.pictures(index, row))  # of one cluster at a time
             if cluster in in_gallery:
-                tiles = self.gallery.tiles(train, cluster, seed, image)
+                tiles = self.gallery.tiles(train, cluster, seed, load)
                 encoded = {place: self.gallery.strip(some) for place, some in tiles.items()}
                 strips.append({"cluster": cluster, **encoded})
             if cluster in on_sheets:
-                tiles = self.sheets.tiles(train, cluster, seed, image)
+                tiles = self.sheets.tiles(train, cluster, seed, load)
                 pictures = {place: self.sheets.montage(some) for place, some in tiles.items()}
                 size, themes = int(train.sizes[cluster]), _themes(table, cluster)
                 lines.append(Line(cluster, on_sheets[cluster], size, themes, pictures))

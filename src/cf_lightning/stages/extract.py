@@ -4,23 +4,31 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 from pydantic import Field
 
 from cf_lightning.data.index import Index
-from cf_lightning.data.source import ImageSource
+from cf_lightning.data.source import Source
 from cf_lightning.models.base import TrunkRecipe
 from cf_lightning.precision import Precision
+from cf_lightning.rows import describe_rows, open_rows
 from cf_lightning.stages.base import Stage
 
 if TYPE_CHECKING:
     from cf_lightning.features import FeatureExtractionModule
 
+VIEWS = "views"
+BLOCK = 1024  # samples whose views are averaged at a time
+
 
 class Extract(Stage):
     """Write ``features.npy``: (N, D), row i is sample i of the index, whatever its split.
 
+    A sample that is seen in V views, such as the clips of a video, has a row of (V, D) in ``views.npy``, and
+    their mean in ``features.npy``.
+
     Attributes:
-        data: the images, in the source's deterministic view.
+        data: the samples, in the source's deterministic views.
         model: the architecture of the trunk.
         layer: a sub-module's name; ``null`` is the pooled penultimate layer (Yan et al. 2020, section 3).
         dtype: of the file.
@@ -30,7 +38,7 @@ class Extract(Stage):
         random_seed: of the initialisation where no trained trunk is given (the contestant ``random``).
     """
 
-    data: ImageSource
+    data: Source
     model: TrunkRecipe
     layer: str | None = None
     dtype: Literal["float16", "float32"] = "float16"
@@ -39,21 +47,25 @@ class Extract(Stage):
     precision: Precision = "auto"
     random_seed: int | None = Field(default=None, ge=0)
 
+    def check(self, **indexes: Index) -> None:
+        """The data gives what the network takes."""
+        self.model.check(self.data)
+
     def disk_bytes(self, **indexes: Index) -> int | None:
         """N rows of the pooled features; another layer's width is known only when it has run."""
         if self.layer is not None:
             return None
-        dim = self.model.sized().feature_dim
-        return len(indexes["data"]) * dim * (2 if self.dtype == "float16" else 4)
+        rows, views = len(indexes["data"]), self.data.view.views
+        vectors = rows * (views + 1 if views > 1 else 1)
+        return vectors * self.model.sized().feature_dim * (2 if self.dtype == "float16" else 4)
 
     def run(self, out: Path, **inputs: Path) -> None:
         """Extract the rows that an earlier attempt left missing."""
         import torch
 
         from cf_lightning.callbacks.row_writer import RowWriter
-        from cf_lightning.data.images import ImageDataModule
+        from cf_lightning.data.module import SampleDataModule
         from cf_lightning.features import FeatureExtractionModule
-        from cf_lightning.rows import describe_rows
         from cf_lightning.trainer import build_trainer
 
         index = Index.read(inputs["data"])
@@ -62,8 +74,9 @@ class Extract(Stage):
         if "trunk" in inputs:
             trunk.load(inputs["trunk"])
         module = FeatureExtractionModule(trunk, self.layer, getattr(torch, self.dtype), self.normalize)
-        writer = RowWriter(out / "features.npy", (len(index), self._dim(module)), self.dtype)
-        images = ImageDataModule(
+        name = "features" if self.data.view.views == 1 else VIEWS
+        writer = RowWriter(out / f"{name}.npy", (len(index), *self._shape(module)), self.dtype)
+        samples = SampleDataModule(
             self.data,
             index=index,
             targets=index.no_targets(),
@@ -72,20 +85,34 @@ class Extract(Stage):
             pending=writer.pending(),
         )
         trainer = build_trainer(self.runtime, out, self.precision, [writer])
-        trainer.predict(module, images, return_predictions=False)
+        trainer.predict(module, samples, return_predictions=False)
         trainer.strategy.barrier()  # every rank has written its rows
         if trainer.is_global_zero:
             writer.finish()
+            if name == VIEWS:
+                _write_means(out)
+                describe_rows(out, VIEWS, index)
             describe_rows(out, "features", index, layer=self.layer, normalize=self.normalize)
             skipped = [index.key(row) for row in writer.skipped()]
-            facts = {"dim": writer.file.shape[1]} | ({"skipped": skipped} if skipped else {})
+            facts = {"dim": writer.file.shape[-1]} | ({"skipped": skipped} if skipped else {})
             (out / "facts.json").write_text(json.dumps(facts))
         trainer.strategy.barrier()
 
-    def _dim(self, module: "FeatureExtractionModule") -> int:
-        """D, from one black image."""
+    def _shape(self, module: "FeatureExtractionModule") -> tuple[int, ...]:
+        """(D,) or (V, D), from one black sample."""
         import torch
 
-        crop = self.data.view.crop
+        black = torch.zeros(1, *self.data.view.shape, dtype=torch.uint8)
         with torch.inference_mode():
-            return int(module.eval().features(torch.zeros(1, 3, crop, crop, dtype=torch.uint8)).shape[1])
+            return tuple(module.eval().features(black).shape[1:])
+
+
+def _write_means(out: Path) -> None:
+    """``features.npy``, (N, D) of the same dtype: the mean of each sample's views, added in float32."""
+    views = open_rows(out / f"{VIEWS}.npy")
+    num, _, dim = views.shape
+    means = np.lib.format.open_memmap(out / "features.npy", "w+", views.dtype, (num, dim))
+    for start in range(0, num, BLOCK):
+        block = slice(start, start + BLOCK)
+        means[block] = views[block].mean(1, dtype=np.float32)
+    means.flush()

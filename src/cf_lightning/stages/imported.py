@@ -62,7 +62,7 @@ class ImportTrunk(Stage):
         trunk.network.load_state_dict(found.weights, strict=False)
         for buffer, values in ((trunk.mean, self.mean), (trunk.std, self.std)):
             if values is not None:
-                buffer.copy_(torch.tensor(values).view(3, 1, 1))
+                buffer.copy_(torch.tensor(values).view_as(buffer))
         trunk.save(out)
         facts = {
             "matched": found.fitting,

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from cf_lightning.clustering.recluster import Recluster
 from cf_lightning.data.index import Index
 from cf_lightning.data.mix import Mix
-from cf_lightning.data.source import ImageSource
+from cf_lightning.data.source import Source
 from cf_lightning.data.views import Augmentation, View
 from cf_lightning.errors import ConfigError
 from cf_lightning.models.base import TrunkRecipe
@@ -36,11 +36,11 @@ class Train(Stage):
     ``history.csv`` and ``facts.json``.
 
     Attributes:
-        data: the images.
+        data: the images or videos.
         model: the architecture.
         task: what is learned of them.
         needs: stages whose artifacts the task reads, by the name that it knows them by.
-        view: size of the images in this training; null is the data's.
+        view: what this training sees otherwise than the data's view says; null is nothing.
         noise: share of the training labels that another class replaces: the paper's control experiment.
         noise_seed: of the labels that are replaced.
         optimization: optimiser and schedule.
@@ -54,7 +54,7 @@ class Train(Stage):
         seed: of initialisation, shuffling and augmentation.
     """
 
-    data: ImageSource
+    data: Source
     model: TrunkRecipe
     task: Task
     needs: dict[str, Stage] = {}
@@ -74,7 +74,8 @@ class Train(Stage):
     def check(self, **indexes: Index) -> None:
         """The task finds its labels, and there is at least one whole batch for all devices."""
         data = indexes["data"]
-        self.task.check(data, self.view or self.data.view)
+        self.model.check(self.data)
+        self.task.check(data, self._source().view)
         self._check_combinations()
         num_train = len(data.rows("train"))
         if num_train < self.batch_size:
@@ -89,6 +90,17 @@ class Train(Stage):
                 f"batch_size={self.batch_size} is of all devices together and cannot be divided by "
                 f"runtime.devices={self.runtime.devices}{halves}; take a multiple of {parts}"
             )
+
+    def _source(self) -> Source:
+        """The data as this training sees it."""
+        if self.view is None:
+            return self.data
+        changed = self.data.view.model_dump() | self.view.model_dump(exclude_unset=True)
+        try:
+            view = type(self.data.view)(**changed)
+        except ValidationError as error:
+            raise ConfigError(f"view={changed}: {error.errors()[0]['msg']}") from None
+        return self.data.model_copy(update={"view": view})
 
     def _check_combinations(self) -> None:
         """Refuse settings that have no meaning together."""
@@ -115,7 +127,7 @@ class Train(Stage):
         """Train, continuing from the last whole epoch of an earlier attempt."""
         from cf_lightning.callbacks.epoch_checkpoint import EpochCheckpoint
         from cf_lightning.callbacks.history import History
-        from cf_lightning.data.images import ImageDataModule
+        from cf_lightning.data.module import SampleDataModule
         from cf_lightning.trainer import build_trainer
 
         index = Index.read(inputs["data"])
@@ -123,8 +135,8 @@ class Train(Stage):
         targets = self._targets(index, artifacts)
         self.task.prepare(**artifacts)
         module = self._module(targets.num_classes, inputs.get("start"))
-        images = ImageDataModule(
-            self.data.model_copy(update={"view": self.view}) if self.view else self.data,
+        samples = SampleDataModule(
+            self._source(),
             index=index,
             targets=targets.values,
             weights=targets.weights,
@@ -137,7 +149,7 @@ class Train(Stage):
         callbacks = [history, *self._callbacks(index), checkpoint]
         trainer = build_trainer(self.runtime, out, self.precision, callbacks, self.epochs)
         self._divide(module, trainer)
-        trainer.fit(module, images, ckpt_path=checkpoint.found(), weights_only=True)
+        trainer.fit(module, samples, ckpt_path=checkpoint.found(), weights_only=True)
         if trainer.interrupted or trainer.current_epoch < self.epochs:
             raise KeyboardInterrupt
         # Lightning has left it on the CPU, where nccl cannot assemble anything

@@ -1,7 +1,7 @@
 """The stage that measures one contestant's features on one target with one protocol."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -10,14 +10,16 @@ import numpy as np
 from cf_lightning.data.index import Index
 from cf_lightning.rows import read_rows, read_skipped
 from cf_lightning.stages.base import Stage
-from cf_lightning.transfer.base import Protocol
+from cf_lightning.stages.extract import VIEWS
+from cf_lightning.transfer.base import Protocol, Score
 
 
 class Transfer(Stage):
     """From a target's features to ``metrics.json``.
 
     Inputs: ``features``, an artifact with ``features.npy`` ((N, D) float16 or float32), ``features.json``
-    and ``skipped.npy`` ((M,) int64 rows that could not be decoded); ``data``, the target's index.
+    and ``skipped.npy`` ((M,) int64 rows that could not be decoded), and ``views.npy`` where samples have
+    several; ``data``, the target's index.
 
     Outputs: ``metrics.json``, a list of scores as in ``transfer.base.Score`` with protocol and layer;
     ``facts.json``, the values in percent.
@@ -39,26 +41,26 @@ class Transfer(Stage):
         index, folder = Index.read(inputs["data"]), inputs["features"]
         skipped = read_skipped(folder)
         train, test = self.protocol.splits(index, skipped)
-        features = read_rows(folder, "features", index)
+        by_view = self.protocol.OF_VIEWS and (folder / f"{VIEWS}.npy").exists()
+        features = read_rows(folder, VIEWS if by_view else "features", index)
         scores = self.protocol.evaluate(features, train, test, self.runtime.device_kind())
 
         wanted = index.rows("train", index.test_split)
         num_skipped = int(np.isin(wanted, skipped).sum())
         counts = {
             "n_train": len(train),
+            **({"views": features.shape[1]} if by_view else {}),
             "skipped": num_skipped,
             "unlabelled": len(wanted) - len(train) - len(test) - num_skipped,
         }
         layer = json.loads((folder / "features.json").read_text())["layer"] or "pooled"
-        metrics = [
-            {
-                **asdict(score),
-                "protocol": self.protocol.NAME,
-                "layer": layer,
-                "details": score.details | counts,
-            }
-            for score in scores
-        ]
-        facts = {score.metric: round(100 * score.value, 1) for score in scores}
-        (out / "metrics.json").write_text(json.dumps(metrics, indent=1))
-        (out / "facts.json").write_text(json.dumps(facts))
+        scores = [replace(score, details=score.details | counts) for score in scores]
+        write_scores(out, scores, self.protocol.NAME, layer)
+
+
+def write_scores(out: Path, scores: list[Score], protocol: str, layer: str) -> None:
+    """Write ``metrics.json``, a list of scores with protocol and layer, and ``facts.json``, for people."""
+    metrics = [{**asdict(score), "protocol": protocol, "layer": layer} for score in scores]
+    facts = {score.metric: round(100 * score.value, 1) for score in scores}
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    (out / "facts.json").write_text(json.dumps(facts))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field, PrivateAttr
 
+from cf_lightning.data.clip_view import ClipView
 from cf_lightning.data.index import Index
 from cf_lightning.data.views import View
 from cf_lightning.errors import ConfigError
@@ -48,7 +49,9 @@ class Jigsaw(Task):
     _orders: Any = PrivateAttr(default=None)  # (P, grid**2) int64, on the device of the last batch
 
     def check(self, data: Index, view: View) -> None:
-        """Patches must have something to show."""
+        """The data gives images, and patches have something to show."""
+        if isinstance(view, ClipView):
+            raise ConfigError("task=Jigsaw: it cuts images, and the data gives clips; take pretrain=rotation")
         side = self._patch_side(view.crop)
         if side < LEAST_PATCH:
             enough = next(crop for crop in itertools.count() if self._patch_side(crop) >= LEAST_PATCH)

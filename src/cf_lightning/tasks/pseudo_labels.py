@@ -24,9 +24,9 @@ from cf_lightning.tasks.draws import Draws
 class PseudoLabelClassifier(LightningModule):
     """Cross-entropy on cluster ids, class labels or hashtags, or another task's inputs, head and loss.
 
-    Batches are ``(images, targets, index)``: (B, 3, H, W) uint8; (B,) int64 classes or (B, T) int64
-    tags filled up with -1, whose k tags share a target of 1/k; (B,) int64 rows, negative for images
-    that could not be decoded, which take part in no loss and no metric. It logs ``train/loss``,
+    Batches are ``(images, targets, index)``: (B, 3, H, W) uint8, or clips (B, 3, T, H, W); (B,) int64 classes
+    or (B, T) int64 tags filled up with -1, whose k tags share a target of 1/k; (B,) int64 rows, negative for
+    images that could not be decoded, which take part in no loss and no metric. It logs ``train/loss``,
     ``val/loss`` and ``val/top1`` (for tags: the share of images whose first prediction is one of them).
 
     With several heads, each with classes of its own, targets are (B, H, T) int64, in the order in which
@@ -54,7 +54,7 @@ class PseudoLabelClassifier(LightningModule):
         mix: Mix | None = None,
     ) -> None:
         super().__init__()
-        self.trunk = trunk.to(memory_format=torch.channels_last)
+        self.trunk = trunk.channels_last()
         heads = num_classes if isinstance(num_classes, Mapping) else {}
         self.widths = list(heads.values()) if isinstance(num_classes, Mapping) else [num_classes]
         self.task = task or Clusters()
@@ -69,15 +69,18 @@ class PseudoLabelClassifier(LightningModule):
         self.val_top1_of = nn.ModuleDict({head: MeanMetric() for head in heads})
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W), or (B, P, 3, H, W) patches, uint8 to (B, K) logits, those of heads side by side."""
-        features = self._features(images)
+        """(B, 3, H, W), or (B, P, 3, H, W) patches, uint8 to (B, K) logits, those of heads side by side.
+
+        Of a trunk of clips (B, 3, T, H, W), or (B, V, 3, T, H, W) to (B, V, K).
+        """
+        features = self.trunk(images)
         with torch.autocast("cpu", enabled=False):
             logits: Tensor = self.head(features.float())
         return logits
 
     def predict_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> tuple[Tensor, Tensor]:
         """``(images, targets, index)`` to ``(index, features)``: (B,) int64 and (B, D) float32."""
-        return batch[2], self._features(batch[0]).float()
+        return batch[2], self.trunk(batch[0]).float()
 
     def on_clusters(self, labels: Tensor, centroids: Tensor) -> None:
         """Learn these clusters from now on, with a head that knows nothing yet (Caron et al. 2018).
@@ -172,11 +175,6 @@ class PseudoLabelClassifier(LightningModule):
         assert isinstance(optimizer, Optimizer)
         return optimizer
 
-    def _features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W), or (B, P, 3, H, W) patches, to (B, D) or (B, P, D)."""
-        features: Tensor = self.trunk(images.flatten(0, -4)).unflatten(0, images.shape[:-3])
-        return features
-
     def _scores(self, batch: tuple[Tensor, Tensor, Tensor], epoch: int) -> tuple[Tensor, list[Scores]]:
         """What the network saw, and the scores of each head."""
         images, targets, index = batch
@@ -188,7 +186,7 @@ class PseudoLabelClassifier(LightningModule):
         if self.training and self.mix.on:
             inputs, share = self.mix(inputs, self.seed, self.global_step)
             labels = [own.mixed(share) for own in labels]
-        features = self._features(inputs)
+        features = self.trunk(inputs)
         # oneDNN multiplies bf16 matrices of odd width ten times slower than those of even width
         with torch.autocast("cpu", enabled=False):
             return inputs, self.head.scores(features.float(), labels, self.seed, self.global_step)

@@ -25,10 +25,10 @@ class Rotation(Task):
         return Targets(np.zeros(len(data), dtype=np.int64), ["0°", "90°", "180°", "270°"])
 
     def batch(self, images: "Tensor", targets: "Tensor", draws: "Draws") -> "tuple[Tensor, Tensor]":
-        """(B, 3, H, H) images turned counter-clockwise, and (B,) quarter turns."""
+        """(B, 3, H, H) images, or (B, 3, T, H, H) clips, turned counter-clockwise, and (B,) quarter turns."""
         turns = draws.integers("turn", 4)[:, 0]
         turned = images.clone()
         for quarter in (1, 2, 3):
             chosen = turns == quarter
-            turned[chosen] = images[chosen].rot90(quarter, (2, 3))
+            turned[chosen] = images[chosen].rot90(quarter, (-2, -1))
         return turned, turns

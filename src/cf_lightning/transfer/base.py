@@ -29,6 +29,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def views(self, number: int) -> "Split":
+        """Every view of every sample, as rows of (N * V, D) features; V is ``number``."""
+        rows = self.rows[:, None] * number + np.arange(number)
+        return Split(rows.ravel(), self.labels.repeat(number))
+
 
 @dataclass(frozen=True)
 class Score:
@@ -56,9 +61,12 @@ class Protocol(Component, ABC):
 
     Attributes:
         NAME: the name in the result table.
+        OF_VIEWS: whether it looks at every view of a sample by itself, where there are several; else at
+            their mean.
     """
 
     NAME: ClassVar[str]
+    OF_VIEWS: ClassVar[bool] = False
 
     def splits(self, index: Index, skipped: np.ndarray) -> tuple[Split, Split]:
         """What the protocol learns from and what it is measured on; refuses what cannot work.
@@ -79,7 +87,8 @@ class Protocol(Component, ABC):
         """Learn from ``train`` and measure on ``test``.
 
         Args:
-            features: (N, D) float16 or float32, row i of the index; usually mapped from disk.
+            features: (N, D) float16 or float32, row i of the index; usually mapped from disk. Of a target
+                whose samples have several views (N, V, D), if the protocol is ``OF_VIEWS``.
             train: what ``splits`` returned first.
             test: what it returned second.
             device: ``cpu`` or ``cuda``.

@@ -24,6 +24,9 @@ class LinearProbe(Protocol):
     0.9, the learning rate divided by 10 three times. It differs in one thing: features are those of the
     centre view, cached once, so there are no random crops and flips.
 
+    Where samples have several views (the clips of a video), each view is a sample of the training, and the
+    probabilities of a test sample are the mean over its views (Tran et al. 2018, section 4.1).
+
     Attributes:
         epochs: passes over the training samples; a small target needs more of them for as many steps.
         lr: learning rate for 256 samples; scales with ``batch_size``.
@@ -34,6 +37,7 @@ class LinearProbe(Protocol):
     """
 
     NAME: ClassVar[str] = "linear"
+    OF_VIEWS: ClassVar[bool] = True
     VERSION: ClassVar[int] = 1
 
     epochs: int = Field(default=28, ge=1)
@@ -53,13 +57,17 @@ class LinearProbe(Protocol):
         import torch
 
         num_classes = int(train.labels.max()) + 1
+        views = 1 if features.ndim == 2 else features.shape[1]
+        features = features.reshape(-1, features.shape[-1])
         probe = self._initial(features.shape[1], num_classes).to(device)
-        self._fit(probe, features, train, device)
-        ranks = []
+        self._fit(probe, features, train.views(views), device)
+        rows, ranks = test.views(views).rows, []
         with torch.inference_mode():
             for start in range(0, len(test), CHUNK):
                 chunk = slice(start, start + CHUNK)
-                scores = probe(load(features, test.rows[chunk], device))
+                scores = probe(load(features, rows[start * views : (start + CHUNK) * views], device))
+                if views > 1:
+                    scores = scores.softmax(1).unflatten(0, (-1, views)).mean(1)
                 labels = torch.from_numpy(test.labels[chunk]).to(device)
                 ranks.append(rank_of_truth(scores, labels).cpu().numpy())
         return accuracies(np.concatenate(ranks), num_classes, self.model_dump())

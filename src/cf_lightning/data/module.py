@@ -1,0 +1,87 @@
+"""Samples with their rows, for any ``lightning.Trainer``."""
+
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from cf_lightning.data.dataset import SampleDataset
+from cf_lightning.data.index import Index, has_target
+from cf_lightning.data.samplers import BlockSampler, EpochSampler, RankSampler
+from cf_lightning.data.source import Source
+from cf_lightning.data.views import Augmentation
+
+
+class SampleDataModule(LightningDataModule):
+    """Batches ``(samples, targets, index)``: what ``ImageDataModule`` and ``VideoClipDataModule`` share.
+
+    Args:
+        source: lists and decodes the samples.
+        index: the source's index if it has been listed already.
+        targets: (N,) or (N, T) int64, -1 for none; default the class of each row.
+        weights: (N,) float64, how often a training row is drawn; default each once an epoch.
+        augmentation: random view of training samples; default the source's deterministic view.
+        batch_size: of all devices together in training and validation; of one forward pass in prediction.
+        seed: of shuffling and augmentation.
+        workers: loader processes of each device.
+        pending: (N,) bool, the rows that prediction still has to cover; default all.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        index: Index | None = None,
+        targets: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
+        augmentation: Augmentation | None = None,
+        batch_size: int = 256,
+        seed: int = 0,
+        workers: int = 0,
+        pending: np.ndarray | None = None,
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.index = source.index() if index is None else index
+        self.targets = self.index.single_labels() if targets is None else targets
+        self.weights, self.augmentation, self.pending = weights, augmentation, pending
+        self.batch_size, self.seed, self.workers = batch_size, seed, workers
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Rows of split train that have a target, shuffled by (seed, epoch)."""
+        rows = self._labelled(self.index.rows("train"))
+        weights = None if self.weights is None else self.weights[rows]
+        sampler = EpochSampler(rows, weights, self.batch_size, self.seed, *self._rank_of_world())
+        dataset = SampleDataset(self.source, self.index, self.targets, self.augmentation, self.seed)
+        return self._loader(dataset, sampler, self.batch_size // self._rank_of_world()[1])
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Rows of split val that have a target, each once and in one view."""
+        rows = self._labelled(self.index.rows("val"))
+        sampler = RankSampler(rows, *self._rank_of_world())
+        source = self.source.model_copy(update={"view": self.source.view.single()})
+        dataset = SampleDataset(source, self.index, self.targets)
+        return self._loader(dataset, sampler, max(1, self.batch_size // self._rank_of_world()[1]))
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Every row of every split in order, in all views, in blocks of ``batch_size``; the last is full."""
+        sampler = BlockSampler(len(self.index), self.batch_size, self.pending, *self._rank_of_world())
+        return self._loader(SampleDataset(self.source, self.index, self.targets), sampler, self.batch_size)
+
+    def _labelled(self, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(rows[has_target(self.targets)[rows]])
+
+    def _rank_of_world(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _loader(self, dataset: SampleDataset, sampler: Any, batch_size: int) -> DataLoader[Any]:
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=on_gpu,
+        )

@@ -1,0 +1,1 @@
+"""Open videos: the frames at given times, by torchcodec or by PyAV."""
