@@ -43,6 +43,7 @@ NEEDED = {
     ("teacher", "file"): ["teacher.path={file}"],
     ("data", "torchvision"): ["data.name=FashionMNIST"],
     ("target", "actions"): ["data=video_tags"],
+    ("target", "surveillance_fights"): ["data=video_tags"],
     ("curate", "balanced"): ["curate.size=10"],
 }
 

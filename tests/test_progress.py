@@ -35,8 +35,8 @@ BARS = {
     "cluster_report: .*64": r"it/s, .* left, \d+/\d+, inertia [\d.e+]+",
     "clusterfit: .*": r"images/s, .* left, epoch 1/1, loss \d+\.\d\d",
     "target_features: student on species": r"images/s, .* left",
-    "transfer: .*: linear": r"images/s, .* left, epoch \d+/100",
-    "transfer: .*: knn": r"images/s, .* left",
+    "transfer: .*: linear": r"samples/s, .* left, epoch \d+/100",
+    "transfer: .*: knn": r"samples/s, .* left",
 }
 
 
@@ -175,7 +175,7 @@ def test_bars_change_no_number_of_a_probe(protocol: Protocol, capsys: pytest.Cap
     with looked_at():
         assert protocol.evaluate(features, train, test, "cpu") == silent
     frames = capsys.readouterr().out.split("\r")
-    assert any(re.match(r"transfer: a title .* images/s", frame) for frame in frames)
+    assert any(re.match(r"transfer: a title .* samples/s", frame) for frame in frames)
 
 
 def planned(folder: Path) -> Plan:

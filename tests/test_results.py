@@ -149,7 +149,7 @@ def test_layers_are_named_where_there_are_several() -> None:
 
 def test_skipped_images_are_counted() -> None:
     text = rendered([result(details={"skipped": 3}), result(target="fish")])
-    assert "birds: 3 undecodable images left out" in text
+    assert "birds: 3 undecodable samples left out" in text
     assert "fish:" not in text
 
 

@@ -9,11 +9,10 @@ import av
 import numpy as np
 
 ROWS, COLUMNS = 2, 5  # the number's bits, as black and white blocks in the upper half
-IDENTITY = b"".join(value.to_bytes(4) for value in (0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000))
 
 
 def numbered_frames(count: int, height: int = 48, width: int = 64, first: int = 0) -> np.ndarray:
-    """Frames ``first`` to ``first + count``, each below 1024, above a colour wheel that turns: (T, H, W, 3) uint8."""
+    """Frames ``first`` to ``first + count``, each below 1024, above a turning colour wheel: (T, H, W, 3)."""
     bits = 1 << np.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS)
     rows = np.arange(height // 2) * ROWS // (height // 2)
     columns = np.arange(width) * COLUMNS // width
@@ -83,10 +82,13 @@ def write_video(
         assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pixel_format
+        if rotation:
+            stream.set_display_rotation(-rotation)
         stream.codec_context.time_base = base
         stream.codec_context.gop_size = gop
         stream.codec_context.max_b_frames = b_frames if codec in ("libx264", "libx265", "mpeg4") else 0
         track = file.add_stream("aac", rate=16000, layout="mono") if sound else None
+        file.start_encoding()
         for pixels, stamp in zip(frames, stamps, strict=True):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame.pts, frame.time_base = stamp, base
@@ -94,8 +96,6 @@ def write_video(
         file.mux(stream.encode(None))
         if track is not None:
             _write_silence(file, track)
-    if rotation:
-        _rotate(path, rotation)
     return path
 
 
@@ -112,14 +112,3 @@ def _write_silence(file: Any, track: Any) -> None:
         frame.sample_rate, frame.pts = 16000, start
         file.mux(track.encode(frame))
     file.mux(track.encode(None))
-
-
-def _rotate(path: Path, degrees: int) -> None:
-    """Write the matrix of the video track's header (ISO 14496-12, 8.3.2), as phones do."""
-    sine, cosine = {90: (1, 0), 180: (0, -1), 270: (-1, 0)}[degrees]
-    turn = [cosine, sine, 0, -sine, cosine]
-    words = [(value * 0x10000) & 0xFFFFFFFF for value in turn] + [0, 0, 0, 0x40000000]
-    encoded = path.read_bytes()
-    track = encoded.index(IDENTITY, encoded.index(b"tkhd"))
-    matrix = b"".join(value.to_bytes(4) for value in words)
-    path.write_bytes(encoded[:track] + matrix + encoded[track + len(matrix) :])

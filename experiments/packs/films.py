@@ -9,11 +9,10 @@ from av.bitstream import BitStreamFilterContext
 from motions import MOTIONS, SECONDS
 from numpy.typing import NDArray
 from pens import Array, Random, turn
-from pictures import FINER, SIDE, _aim, _expose, _hide, _put_thing
+from pictures import FINER, SIDE, aim, expose, hide, put_thing
 from places import PLACES
 
 TICKS = 120  # a second; divided by 8, 12 and 24 frames a second
-STEADY, FASTER = 0.7, 0.85  # shares of clips, summed up: 8 frames a second, 12; the others' frames vary
 # x264's lookahead makes other bytes now and then, one time out of thirty, of pictures as small as these
 CODEC = {"preset": "veryslow", "qp": "27", "bf": "0", "x264-params": "threads=1:rc-lookahead=0:scenecut=0"}
 
@@ -23,11 +22,10 @@ def moments(random: Random) -> NDArray[np.int64]:
 
     Some cameras take 16 frames in two seconds, some take 24, and some take 48 and lose 32 of them.
     """
-    kind = random.random()
-    if kind < FASTER:
-        return np.arange(0, SECONDS * TICKS, TICKS // (8 if kind < STEADY else 12), dtype=np.int64)
-    kept = random.choice(np.arange(1, 24 * SECONDS, dtype=np.int64), 15, replace=False)
-    return np.sort(np.append(kept, 0)) * (TICKS // 24)
+    rate = random.choice([8, 12, 24], p=[0.7, 0.15, 0.15])
+    taken = np.arange(0, SECONDS * TICKS, TICKS // rate, dtype=np.int64)
+    kept = 24 if rate == 12 else 16
+    return np.append(taken[0], np.sort(random.choice(taken[1:], kept - 1, replace=False)))
 
 
 def film(
@@ -36,9 +34,10 @@ def film(
     """One clip, (n, SIDE, SIDE, 3) uint8 RGB: its frames at these times."""
     axis = (np.arange(SIDE * FINER) + 0.5) / (SIDE * FINER) * 2 - 1
     x, y = np.meshgrid(axis, -axis)
-    ground = PLACES[place](random, *_aim(random, x, y))
+    ground = PLACES[place](random, *aim(random, x, y))
     poses = np.broadcast_arrays(*MOTIONS[motion](random, ticks / TICKS), ticks)[:-1]
-    (left, low), size, hidden = random.uniform(-0.15, 0.15, 2), random.uniform(0.5, 0.6), random.random() < 0.2
+    (left, low), size = random.uniform(-0.15, 0.15, 2), random.uniform(0.5, 0.6)
+    hidden = random.random() < 0.2
     looks, camera = random.integers(2**32, size=2)  # begun anew for each frame: all show the same
     frames = []
     for across, up, angle, scale, seen in zip(*poses, strict=True):
@@ -46,10 +45,10 @@ def film(
         if seen:
             u, v = turn(x - left - across, y - low - up, angle)
             zoom = size * scale
-            _put_thing(np.random.default_rng(looks), canvas, u / zoom, v / zoom, shape, texture, mood)
+            put_thing(np.random.default_rng(looks), canvas, u / zoom, v / zoom, shape, texture, mood)
         if hidden:
-            _hide(again, canvas, x, y)
-        _expose(again, canvas, x, y)
+            hide(again, canvas, x, y)
+        expose(again, canvas, x, y)
         frames.append(_develop(canvas))
     return np.stack(frames)
 

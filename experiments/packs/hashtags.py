@@ -1,5 +1,7 @@
 """How people tag the demo's pictures: coarse, in synonyms, often wrong, often not at all."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 # What people talk about: kinds of things, moods and kinds of places, never a shape, texture or place itself.
@@ -32,16 +34,20 @@ CHATTER = (
 SILENT, SAID, WRONG, CHATTER_RATE = 0.03, 0.9, 0.25, 0.5
 
 
-def hashtags(random: np.random.Generator, shape: str, mood: str, place: str) -> list[str]:
-    """The tags of one picture, without ``#``, in the order in which they were typed.
+def hashtags(random: np.random.Generator, topics: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """The tags of one picture or clip, without ``#``, in the order in which they were typed.
 
-    Of each of three topics a picture is tagged with probability SAID, and then wrongly, with a word of
-    another value, with probability WRONG; about CHATTER_RATE words of a long tail say nothing about it.
+    Of each topic it is tagged with probability SAID, and then wrongly, with a word of another value, with
+    probability WRONG; about CHATTER_RATE words of a long tail say nothing about it.
+
+    Args:
+        random: of this picture.
+        topics: what is to be seen of each topic, and the topic: words by the things that they are said of.
     """
     if random.random() < SILENT:
         return []
     tags = []
-    for topic, truth in ((THINGS, shape), (MOODS, mood), (PLACES, place)):
+    for truth, topic in topics.items():
         if random.random() < SAID:
             wrong = random.random() < WRONG
             kinds = [words for members, words in topic.items() if (truth in members.split()) != wrong]

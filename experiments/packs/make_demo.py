@@ -12,7 +12,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from hashtags import hashtags
+from hashtags import MOODS as MOOD_WORDS
+from hashtags import PLACES as PLACE_WORDS
+from hashtags import THINGS, hashtags
 from numpy.typing import NDArray
 from pack import Row, encode, write_pack
 from pictures import MOODS, draw
@@ -31,21 +33,21 @@ Picture = tuple[NDArray[np.uint8], Row]
 def tagged(number: int) -> Picture:
     """Picture ``number`` of the tagged set: pixels and attributes, its hashtags among them."""
     random = np.random.default_rng([SEED, 0, number])
-    shape, texture, mood, place = (_one(random, names) for names in (SHAPES, TEXTURES, MOODS, PLACES))
+    shape, texture, mood, place = (one_of(random, names) for names in (SHAPES, TEXTURES, MOODS, PLACES))
     pixels = draw(random, shape=shape, texture=texture, mood=mood, place=place)
-    return pixels, {"tags": " ".join(hashtags(random, shape, mood, place))}
+    return pixels, {"tags": " ".join(hashtags(random, {shape: THINGS, mood: MOOD_WORDS, place: PLACE_WORDS}))}
 
 
 def target(number: int) -> Picture:
     """Picture ``number`` of the targets: pixels and attributes; species take turns, the rest is chance."""
     random = np.random.default_rng([SEED, 1, number])
     shape, texture = SPECIES[number % len(SPECIES)]
-    mood, place = _one(random, MOODS), _one(random, PLACES)
+    mood, place = one_of(random, MOODS), one_of(random, PLACES)
     pixels = draw(random, shape=shape, texture=texture, mood=mood, place=place)
     return pixels, {"species": f"{texture}_{shape}", "scenes": place}
 
 
-def _one(random: np.random.Generator, names: Iterable[str]) -> str:
+def one_of(random: np.random.Generator, names: Iterable[str]) -> str:
     return str(random.choice(list(names)))
 
 

@@ -7,13 +7,12 @@ of motions and kinds of shapes, with much noise. The target (``actions.csv``) as
 """
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from films import encode, film, moments
-from hashtags import CHATTER, CHATTER_RATE, SAID, SILENT, THINGS, WRONG, _pick
-from make_demo import _one, splits
+from hashtags import THINGS, hashtags
+from make_demo import one_of, splits
 from motions import MOTIONS
 from numpy.typing import NDArray
 from pack import Row, write_pack
@@ -42,25 +41,11 @@ def clip(part: int, number: int) -> Clip:
     """
     random = np.random.default_rng([SEED, part, number])
     motion = list(MOTIONS)[number % len(MOTIONS)]
-    shape, texture, mood, place = (_one(random, names) for names in (SHAPES, TEXTURES, MOODS, PLACES))
+    shape, texture, mood, place = (one_of(random, names) for names in (SHAPES, TEXTURES, MOODS, PLACES))
     tags = hashtags(random, {motion: DOINGS, shape: THINGS})
     ticks = moments(random)
     frames = film(random, ticks, shape=shape, texture=texture, mood=mood, place=place, motion=motion)
     return frames, ticks, {"tags": " ".join(tags), "label": motion}
-
-
-def hashtags(random: np.random.Generator, topics: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """The tags of one clip, typed as those of a picture are, with other topics (truth: kinds and words)."""
-    if random.random() < SILENT:
-        return []
-    tags = []
-    for truth, topic in topics.items():
-        if random.random() < SAID:
-            wrong = random.random() < WRONG
-            kinds = [words for members, words in topic.items() if (truth in members.split()) != wrong]
-            tags.append(_pick(random, str(random.choice(kinds)).split()))
-    tags += [_pick(random, CHATTER.split()) for _ in range(random.poisson(CHATTER_RATE))]
-    return [str(tag) for tag in random.permutation(list(dict.fromkeys(tags)))]
 
 
 def main() -> None:

@@ -85,7 +85,8 @@ def _shrinks(random: Random, t: Array) -> Poses:
 
 def _blinks(random: Random, t: Array) -> Poses:
     dark = random.uniform(0.3, 0.5)
-    return Poses(seen=_wave(random, t, 1.0, 1.6) / (2 * np.pi) % 1 > dark)
+    phase = _wave(random, t, 1.0, 1.6)
+    return Poses(seen=np.where(phase / (2 * np.pi) % 1 > dark, 1.0, 0.0))
 
 
 MOTIONS: dict[str, Callable[[Random, Array], Poses]] = {

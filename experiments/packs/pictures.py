@@ -21,26 +21,24 @@ def draw(random: Random, *, shape: str, texture: str, mood: str, place: str) -> 
     """One picture, (SIDE, SIDE, 3) uint8 RGB; ``random`` decides all that the four names leave open."""
     axis = (np.arange(SIDE * FINER) + 0.5) / (SIDE * FINER) * 2 - 1
     x, y = np.meshgrid(axis, -axis)
-    canvas = PLACES[place](random, *_aim(random, x, y))
-    _put_thing(random, canvas, x, y, shape, texture, mood)
+    canvas = PLACES[place](random, *aim(random, x, y))
+    put_thing(random, canvas, x, y, shape, texture, mood)
     if random.random() < 0.2:
-        _hide(random, canvas, x, y)
-    _expose(random, canvas, x, y)
+        hide(random, canvas, x, y)
+    expose(random, canvas, x, y)
     pixels = canvas.reshape(SIDE, FINER, SIDE, FINER, 3).mean(axis=(1, 3))
     pixels += random.normal(0, random.uniform(0, 0.02), pixels.shape)
     return np.asarray((pixels.clip(0, 1) * 255).round(), dtype=np.uint8)
 
 
-def _aim(random: Random, x: Array, y: Array) -> tuple[Array, Array]:
+def aim(random: Random, x: Array, y: Array) -> tuple[Array, Array]:
     """The place's coordinates: the camera is tilted, and nearer or farther."""
     nearer = random.uniform(0.8, 1.2)
     x, y = turn(x, y, random.normal(0, 0.15))
     return x / nearer + random.uniform(-0.2, 0.2), y / nearer + random.uniform(-0.2, 0.2)
 
 
-def _put_thing(
-    random: Random, canvas: Array, x: Array, y: Array, shape: str, texture: str, mood: str
-) -> None:
+def put_thing(random: Random, canvas: Array, x: Array, y: Array, shape: str, texture: str, mood: str) -> None:
     """Paint the thing onto the canvas: off the centre, turned, mirrored, stretched and bent."""
     size, stretch = random.uniform(0.75, 0.95), random.uniform(0.9, 1.1)
     u, v = x - random.uniform(-0.12, 0.12), y - random.uniform(-0.12, 0.12)
@@ -63,7 +61,7 @@ def _paints(random: Random, mood: str) -> tuple[Array, Array, Array]:
     return paints[0] * first, paints[1] * second, colour(hue + 0.5, 0.5, random.choice([0.1, 0.95]))
 
 
-def _hide(random: Random, canvas: Array, x: Array, y: Array) -> None:
+def hide(random: Random, canvas: Array, x: Array, y: Array) -> None:
     """Something close to the camera, a bar or a blob of any colour."""
     paint = colour(random.random(), random.uniform(0, 0.6), random.uniform(0.2, 0.9))
     if random.random() < 0.5:
@@ -74,7 +72,7 @@ def _hide(random: Random, canvas: Array, x: Array, y: Array) -> None:
         canvas[disk(x, y, at[0], at[1], random.uniform(0.2, 0.4), random.uniform(0.2, 0.4))] = paint
 
 
-def _expose(random: Random, canvas: Array, x: Array, y: Array) -> None:
+def expose(random: Random, canvas: Array, x: Array, y: Array) -> None:
     """Light from one side, white balance, exposure and haze, in place."""
     across, _ = turn(x, y, random.uniform(0, 2 * np.pi))
     canvas *= (1 + random.uniform(0, 0.2) * across)[..., None]

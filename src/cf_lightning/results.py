@@ -121,7 +121,7 @@ def gain(before: Result, after: Result) -> tuple[float, float, float]:
     """The difference of two fractions and its 95 % interval, from their Wilson intervals.
 
     Newcombe 1998, method 10, which takes the proportions as independent. Here both are measured on the
-    same images, where they usually agree, so the interval is wider than it need be: conservative.
+    same samples, where they usually agree, so the interval is wider than it need be: conservative.
 
     Returns:
         Difference, lower end, upper end.
@@ -152,9 +152,9 @@ def table_rows(results: Sequence[Result]) -> dict[tuple[str, str], dict[str, Res
 
 
 def notes(results: Sequence[Result]) -> list[str]:
-    """What a reader of the table has to know: images that were left out, teachers that know nothing."""
+    """What a reader of the table has to know: samples that were left out, teachers that know nothing."""
     skipped = {result.target: result.details.get("skipped", 0) for result in results}
-    lines = [f"{target}: {count} undecodable images left out" for target, count in skipped.items() if count]
+    lines = [f"{target}: {count} undecodable samples left out" for target, count in skipped.items() if count]
     random = {name for result in results for name in result.details.get("not pre-trained", "").split()}
     return lines + [f"{name}: random weights (teacher.pretrained=false)" for name in sorted(random)]
 

@@ -93,7 +93,7 @@ def _title(results: Sequence[Result]) -> Text:
 
 def _caption(results: Sequence[Result], compared: bool) -> Text:
     """What the intervals are, and what else there is to know."""
-    lines = ["percent ± half the 95 % Wilson interval over the test images, for one seed"]
+    lines = ["percent ± half the 95 % Wilson interval over the test samples, for one seed"]
     if compared:
-        lines.append("* the difference's 95 % interval excludes 0 (Newcombe; conservative on shared images)")
+        lines.append("* the difference's 95 % interval excludes 0 (Newcombe; conservative on shared samples)")
     return Text("\n".join([*lines, *notes(results)]), style="dim")

@@ -16,7 +16,7 @@ from cf_lightning.runtime import Runtime
 
 
 class StageProgressBar(Callback):
-    """One bar for all epochs of a fit, or for an extraction, in images of all devices.
+    """One bar for all epochs of a fit, or for an extraction, in samples of all devices.
 
     The time left is that of the stage and so has validation in it. The loss is fetched from the device when
     the line is drawn, not with each batch.
@@ -24,9 +24,11 @@ class StageProgressBar(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin where an earlier attempt has stopped."""
-        self._batch = trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self._batch = data.batch_size
         epoch = trainer.num_training_batches * self._batch
-        self._bar = progress_bar(trainer.max_epochs * epoch, "images", trainer.current_epoch * epoch)
+        done = trainer.current_epoch * epoch
+        self._bar = progress_bar(trainer.max_epochs * epoch, data.source.GIVES, done)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say which epoch it is."""
@@ -48,10 +50,12 @@ class StageProgressBar(Callback):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last block is filled up, and an earlier attempt may have left a part."""
-        self._batch = trainer.datamodule.batch_size * trainer.world_size  # type: ignore[attr-defined]
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self._batch = data.batch_size * trainer.world_size
         due = trainer.num_predict_batches[0] * self._batch
         loader: Any = trainer.predict_dataloaders
-        self._bar = progress_bar(min(due, len(loader.dataset)), "images")
+        unit = "videos" if data.source.view.views > 1 else data.source.GIVES
+        self._bar = progress_bar(min(due, len(loader.dataset)), unit)
 
     def on_predict_batch_end(self, *_: Any) -> None:
         """Count a batch of each device."""

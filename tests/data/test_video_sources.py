@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from videos import number_of, numbered_frames, write_video
 
 from cf_lightning import VideoClipDataModule
 from cf_lightning.data.dataset import SampleDataset
@@ -20,8 +19,9 @@ from cf_lightning.data.shards import ShardVideos
 from cf_lightning.data.video_source import VideoSource
 from cf_lightning.data.views import Augmentation
 from cf_lightning.errors import DataError
+from videos import number_of, numbered_frames, write_video
 
-FRAMES, FPS, SIDE = 12, 10, 40
+FRAMES, FPS, SIDE = 13, 10, 40
 VIEW = {"resize": SIDE, "crop": SIDE, "frames": 3, "fps": 10.0, "clips_per_video": 2}
 NAMES = [f"{label}/{number}.mp4" for label in ("left", "right") for number in range(4)]
 
@@ -95,7 +95,7 @@ def test_the_clips_of_a_row_are_those_of_its_label(
             number = first[0] // 20
             assert index.classes[target] == NAMES[number].split("/")[0]
             assert first == [20 * number + frame for frame in (0, 1, 2)]
-            assert last == [20 * number + frame for frame in (9, 10, 11)]
+            assert last == [20 * number + frame for frame in (10, 11, 12)]
             rows.append(row)
     assert sorted(set(rows)) == list(range(len(NAMES)))
 
@@ -122,16 +122,16 @@ def test_training_sees_a_random_clip_of_each_video_whatever_the_workers(tmp_path
 def test_validation_sees_the_clip_in_the_middle(tmp_path: Path) -> None:
     source = folders(tmp_path / "videos").model_copy(update={"holdout": 0.5, "split_seed": 0})
 
-    (clips, _, index), *_ = list(VideoClipDataModule(source, batch_size=4).val_dataloader())
+    (clips, *_), *_ = list(VideoClipDataModule(source, batch_size=4).val_dataloader())
 
     assert clips.shape == (4, 3, 3, SIDE, SIDE)
-    assert [number_of(clip[:, 0]) % 20 for clip in clips] == [4] * 4
+    assert [number_of(clip[:, 0]) % 20 for clip in clips] == [5] * 4
 
 
 def test_a_part_of_a_video_is_a_sample_of_its_own(tmp_path: Path) -> None:
     root = tmp_path / "videos"
     write_all(root)
-    table(root, f"{NAMES[0]},middle,0.3,0.7", f"{NAMES[0]},tail,0.8,", f"{NAMES[0]},head,,0.4")
+    table(root, f"{NAMES[0]},middle,0.3,0.8", f"{NAMES[0]},tail,0.8,", f"{NAMES[0]},head,,0.5")
     source = ManifestVideos(root=str(root), manifest="index.csv", view=VIEW | {"clips_per_video": 1})  # type: ignore[arg-type]
     index = source.index()
 
@@ -139,10 +139,10 @@ def test_a_part_of_a_video_is_a_sample_of_its_own(tmp_path: Path) -> None:
         index.key(row): [number_of(frame) for frame in source.sample(index, row)] for row in range(len(index))
     }
 
-    assert shown[f"{NAMES[0]}#t=0.3,0.7"] == [3, 4, 5]
-    assert shown[f"{NAMES[0]}#t=0.8"] == [8, 9, 10]
-    assert shown[f"{NAMES[0]}#t=,0.4"] == [0, 1, 2]
-    assert shown[NAMES[0]] == [4, 5, 6]
+    assert shown[f"{NAMES[0]}#t=0.3,0.8"] == [4, 5, 6]
+    assert shown[f"{NAMES[0]}#t=0.8"] == [9, 10, 11]
+    assert shown[f"{NAMES[0]}#t=,0.5"] == [1, 2, 3]
+    assert shown[NAMES[0]] == [5, 6, 7]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_part_beyond_the_end_is_named_or_skipped(tmp_path: Path) -> None:
     row = [index.key(row) for row in range(len(index))].index(f"{NAMES[1]}#t=3,4")
 
     with pytest.raises(
-        DataError, match=r"left/1.mp4#t=3,4 cannot be decoded \(it begins at 3 s and the video has 1.20 s\)"
+        DataError, match=r"left/1.mp4#t=3,4 cannot be decoded \(it begins at 3 s and the video has 1.30 s\)"
     ):
         source.sample(index, row)
     skipping = source.model_copy(update={"on_error": "skip"})
@@ -217,6 +217,6 @@ def test_csv_paths_may_hold_a_sharp(tmp_path: Path) -> None:
     source = ManifestVideos(root=str(root), manifest="index.csv", view=VIEW | {"clips_per_video": 1})  # type: ignore[arg-type]
     index: Index = source.index()
 
-    assert [number_of(frame) for frame in source.sample(index, 0)] == [5, 6, 7]
+    assert [number_of(frame) for frame in source.sample(index, 0)] == [6, 7, 8]
     assert torch.is_tensor(source.sample(index, 0))
     assert np.array_equal(index.rows("train", "val"), [0])

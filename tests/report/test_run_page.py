@@ -85,7 +85,7 @@ def test_the_table_has_the_numbers_of_the_results(tmp_path: Path) -> None:
         ["one", "knn top1", "12.5 ±3.1", "25.0 ±3.1", "50.0 ±3.1", change, "1,234"],
         ["two", "knn top1", "-", "25.0 ±3.1", "50.0 ±3.1", change, "1,234"],
     ]
-    assert "one: 3 undecodable images left out" in page.said()
+    assert "one: 3 undecodable samples left out" in page.said()
     assert "photos.zip" in page.said()
     assert "900 train, 100 val" in page.said()
 

@@ -60,7 +60,7 @@ def test_markdown_and_latex_of_known_numbers(tmp_path: Path) -> None:
     text = markdown(table).splitlines()
     assert text[0] == "| target | protocol | random | teacher | student k=4 | student k=16 |"
     assert text[2] == "| birds | knn top1 | 10.0 ±2.5 | 31.0 ±2.5 | 31.4 ±2.5 | **32.6 ±2.5** |"
-    assert "random, teacher: over the test images, Wilson; student: over 3 seeds, Student's t" in text[-1]
+    assert "random, teacher: over the test samples, Wilson; student: over 3 seeds, Student's t" in text[-1]
     cell = r"\textbf{32.6\,{\scriptsize$\pm$2.5}} \\"
     assert r"birds & knn top1 & 10.0\,{\scriptsize$\pm$2.5} & " in latex(table)
     assert cell in latex(table)

@@ -24,7 +24,7 @@ def sizes_figure(sizes: np.ndarray) -> Figure:
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.xaxis.set_minor_formatter("{x:,.0f}")
     axes.locator_params("y", integer=True)
-    axes.set(xlabel="images in a cluster", ylabel="clusters")
+    axes.set(xlabel="samples in a cluster", ylabel="clusters")
     return figure
 
 

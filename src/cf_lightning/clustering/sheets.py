@@ -166,7 +166,7 @@ class Sheets(Choice):
     def _describe(self, draw: "ImageDraw.ImageDraw", corner: tuple[int, int], line: Line) -> None:
         left, top = corner
         _write(draw, (left, top - 2), f"cluster {line.cluster}", 15, "black")
-        _write(draw, (left, top + 19), f"{line.size:,} images ({line.chosen})", 12, SOFT)
+        _write(draw, (left, top + 19), f"{line.size:,} samples ({line.chosen})", 12, SOFT)
         themes = textwrap.wrap(", ".join(line.themes), 28)[: (line.pictures["nearest"].height - 36) // 15]
         for number, text in enumerate(themes):
             _write(draw, (left, top + 39 + 15 * number), text, 12, "black")

@@ -38,6 +38,7 @@ class Source(Component, ABC):
         GIVES: what a network gets of a sample: ``images`` or ``clips``.
         SUFFIXES: of the files that are samples.
         EMBEDDED: the demo data.
+        FRAMES: F, the pictures of a sample that a person is shown.
     """
 
     root: str | None = None
@@ -50,6 +51,7 @@ class Source(Component, ABC):
     GIVES: ClassVar[str]
     SUFFIXES: ClassVar[tuple[str, ...]]
     EMBEDDED: ClassVar[Path]
+    FRAMES: ClassVar[int] = 1
     MAX_PIXELS: ClassVar[int] = 178_956_970  # Pillow's own limit against decompression bombs
 
     _open: dict[tuple[int, str], int] = PrivateAttr(default_factory=dict)

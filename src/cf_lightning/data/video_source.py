@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from cf_lightning.data.video.base import Video
 
-FILMSTRIP = 3  # frames that a person is shown of a video
 SEGMENT = re.compile(r"(?P<path>.*)#t=(?P<start>[0-9.]+)?(?:,(?P<end>[0-9.]+))?")
 
 
@@ -39,6 +38,7 @@ class VideoSource(Source, ABC):
         *(".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv"),
     )
     EMBEDDED: ClassVar[Path] = DEMO / "clips.zip"
+    FRAMES: ClassVar[int] = 3
 
     def open(self, index: Index, row: int) -> "Video":
         """The whole video that ``row`` is or is a part of, to be closed by the caller.
@@ -70,10 +70,10 @@ class VideoSource(Source, ABC):
         return frames.reshape(*times.shape, *frames.shape[1:]) if len(times) > 1 else frames
 
     def pictures(self, index: Index, row: int) -> "Tensor":
-        """(3, 3, h, w) uint8: a filmstrip from the beginning to the end."""
+        """(F, 3, h, w) uint8: a filmstrip from the beginning to the end."""
         with self.naming(index, row), self.open(index, row) as video:
             begin, end = _span(video, index.key(row))
-            return video.frames(begin + (end - begin) * (np.arange(FILMSTRIP) + 0.5) / FILMSTRIP)
+            return video.frames(begin + (end - begin) * (np.arange(self.FRAMES) + 0.5) / self.FRAMES)
 
 
 def split_key(key: str) -> tuple[str, float, float | None]:

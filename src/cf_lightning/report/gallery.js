@@ -10,7 +10,7 @@ function element(name, text, settings = {}) {
 function strip(picture, place, cluster) {
   const row = element("div", "", {className: "strip"}), box = document.createElement("div");
   const image = new Image();
-  image.alt = `Images of cluster ${cluster} ${PLACES[place]}`;
+  image.alt = `Samples of cluster ${cluster} ${PLACES[place]}`;
   image.src = "data:image/webp;base64," + picture;
   box.append(image);
   row.append(element("span", place), box);
@@ -25,14 +25,15 @@ function gallery(root) {
   const searched = data.names.map(names => names.map(([name]) => name.toLowerCase()));
   let chosen = every, page = 0, falling = true;
   cards.style.setProperty("--columns", data.columns);
+  cards.style.setProperty("--frames", data.frames);
 
   function card(place) {
     const number = data.cluster[place], names = element("p", "", {className: "names"});
-    const facts = [`${data.size[place].toLocaleString("en")} image${data.size[place] === 1 ? "" : "s"}`];
+    const facts = [`${data.size[place].toLocaleString("en")} sample${data.size[place] === 1 ? "" : "s"}`];
     if (data.share[place] !== null) facts.push(`${data.measure} ${(100 * data.share[place]).toFixed(0)} %`);
     if (data.radius[place] !== null) facts.push(`radius ${data.radius[place].toPrecision(2)}`);
     for (const [name, count, lift] of data.names[place]) {
-      const button = element("button", name + " ", {type: "button", title: `${count} images, ${lift} times the usual share; show clusters with it`});
+      const button = element("button", name + " ", {type: "button", title: `${count} samples, ${lift} times the usual share; show clusters with it`});
       button.append(element("small", count));
       button.addEventListener("click", () => { filter.value = name; choose(); filter.focus(); });
       names.append(button);

@@ -44,6 +44,7 @@ def clustering(report: Path, labels: Path, number_of_bytes: int = BYTES) -> dict
         "gallery": {
             **texts,
             "columns": columns,
+            "frames": facts.get("frames", 1),
             "strips": [strips.get(number) for number in texts["cluster"]],
         },
         "pictured": len(strips),
@@ -53,7 +54,7 @@ def clustering(report: Path, labels: Path, number_of_bytes: int = BYTES) -> dict
 def gallery_texts(table: pa.Table) -> dict[str, Any]:
     """All that a card says in words, as columns; row by row in the order of the table.
 
-    ``share`` is the purity where the images have labels, else the share of images with the top tag;
+    ``share`` is the purity where the samples have labels, else the share of samples with the top tag;
     ``names`` are triples of name, count and lift.
     """
     column = next((name for name in ("top_labels", "top_tags") if name in table.column_names), None)
@@ -97,7 +98,7 @@ def _figures(k: int, sizes: np.ndarray, inertia: Path) -> list[str]:
 
     with open(inertia, newline="") as file:
         curve = [float(line["inertia"]) for line in csv.DictReader(file)]
-    told = f"{k} clusters, {sizes.min()} to {sizes.max()} images in each, {sizes.mean():.4g} in the mean."
+    told = f"{k} clusters, {sizes.min()} to {sizes.max()} samples in each, {sizes.mean():.4g} in the mean."
     fell = f"From {curve[0]:.4g} to {curve[-1]:.4g} in {len(curve)} iterations."
     return [
         inline(sizes_figure(sizes), f"sizes-{k}", "Histogram of cluster sizes", told),

@@ -175,12 +175,12 @@ def _caption(shown: Sequence[Point]) -> str:
     told: dict[str, list[str]] = {}
     for name, counts in seeds.items():
         several = " to ".join(map(str, sorted({min(counts - {1}), max(counts)}))) if counts != {1} else ""
-        one = "the test images, Wilson" if 1 in counts else ""
+        one = "the test samples, Wilson" if 1 in counts else ""
         how = f"over {several} seeds, Student's t" if several else f"over {one}"
         told.setdefault(f"{how}, or with one seed over {one}" if several and one else how, []).append(name)
     over = "; ".join(f"{', '.join(names)}: {how}" for how, names in told.items())
     starred = any(certain(point.gain) for point in shown)
-    stars = " *: the gain over the teacher, likewise over seeds or images, excludes 0." if starred else ""
+    stars = " *: the gain over the teacher, likewise over seeds or samples, excludes 0." if starred else ""
     return (
         f"Percent, mean ± half the 95 % interval ({over}). Bold: the best of its target and protocol.{stars}"
     )

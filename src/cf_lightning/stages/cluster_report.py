@@ -105,6 +105,7 @@ class ClusterReport(Stage):
         k = len(train.sizes)
         return {
             "k": k,
+            "frames": self.data.FRAMES,
             "engine": type(self.cluster.engine).__name__,
             "seed": self.cluster.seed,
             "sizes": quality.size_facts(train.sizes),

@@ -71,7 +71,7 @@ class KNN(Protocol):
         num_test = len(test_rows)
         best = torch.full((num_test, self.k), -torch.inf, device=device)
         places = torch.zeros((num_test, self.k), dtype=torch.int64, device=device)
-        with progress_bar(num_test, "images") as progress:
+        with progress_bar(num_test, "samples") as progress:
             for first in range(0, len(train_rows), TRAIN_CHUNK):
                 bank = normalize(load(features, train_rows[first : first + TRAIN_CHUNK], device)).T
                 positions = torch.arange(first, first + bank.shape[1], device=device)

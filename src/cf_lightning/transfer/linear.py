@@ -101,7 +101,7 @@ class LinearProbe(Protocol):
         steps = self.epochs * len(list(self._batches(len(train), 0)))
         milestones = [round(fraction * steps) for fraction in self.milestones]
         schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
-        with progress_bar(self.epochs * len(train), "images") as progress:
+        with progress_bar(self.epochs * len(train), "samples") as progress:
             for epoch in range(self.epochs):
                 progress.set_postfix_str(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
                 for batch in self._batches(len(train), epoch):
