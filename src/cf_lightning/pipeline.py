@@ -113,7 +113,8 @@ def run(cfg: DictConfig) -> float:
     console.summary(plan, record.seconds)
     for step in plan.steps:
         if step.stage == "curate":
-            console.note(f"data {step.title}: {usage(step.inputs['data'].node['root'], plan.folder(step))}")
+            data = build(step.inputs["data"].node, "data")
+            console.note(f"data {step.title}: {usage(data, plan.folder(step))}")
     console.note(f"results in {folder}")
     console.note(f"to look at: {folder / 'report.html'}")
     return record.objective

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from cf_lightning.config import build
-from cf_lightning.data.folder import FolderImages
+from cf_lightning.data.folder import FolderImages, FolderVideos
 from cf_lightning.data.image_source import ImageSource
 from cf_lightning.data.index import Index
-from cf_lightning.data.manifest import ManifestImages
+from cf_lightning.data.manifest import ManifestImages, ManifestVideos
 from cf_lightning.data.shards import ShardImages
 from cf_lightning.errors import ConfigError, DataError
 from cf_lightning.pipeline import method
@@ -192,9 +192,25 @@ def test_what_is_refused() -> None:
 
 
 def test_the_line_that_uses_it_survives_a_shell() -> None:
-    words = shlex.split(usage("my pictures", Path("/store/curate/key")))
+    words = shlex.split(usage(FolderImages(root="my pictures"), Path("/store/curate/key")))
     assert words[:2] == ["data=manifest", "data.root=my pictures"]
+    assert usage(FolderVideos(root="clips"), Path("/store")).startswith("data=video_manifest data.root=clips")
     assert words[2:] == ["data.manifest=/store/curate/key/manifest.parquet", "data.holdout=0"]
+
+
+def test_parts_of_videos_stay_parts(tmp_path: Path) -> None:
+    root = tmp_path / "videos"
+    root.mkdir()
+    (root / "a.mp4").write_bytes(b"listed, not decoded")
+    lines = ["path,start,end,label", "a.mp4,,,x", "a.mp4,0,1.5,x", "a.mp4,0.1,0.3,y", "a.mp4,2,,y"]
+    (root / "index.csv").write_text("\n".join(lines))
+    data = ManifestVideos(root=str(root), manifest="index.csv", holdout=0).index()
+    assert sorted(entries(data)) == ["a.mp4", "a.mp4#t=,1.5", "a.mp4#t=0.1,0.3", "a.mp4#t=2"]
+    out = tmp_path / "out"
+    out.mkdir()
+    Curate(size=4).run(out, **clustered(tmp_path, data, np.array([0, 0, 1, 1])))
+    again = ManifestVideos(root=str(root), manifest=str(out / "manifest.parquet"), holdout=0).index()
+    assert again.fingerprint == data.fingerprint
 
 
 def test_each_clustering_gives_a_subset_and_the_student_stays_as_it_is(

@@ -187,6 +187,7 @@ class ManifestVideos(VideoSource, Manifest):
                 f"start at {np.nan_to_num(start[row]):g} s, as one of {len(wrong)} rows; both are "
                 "seconds from the beginning of the file"
             )
+        start[start == 0] = np.nan  # as if it were empty: one key for one sample
         parts = [_fragment(*times) for times in zip(start.tolist(), end.tolist(), strict=True)]
         return pa.array([f"{path}{part}" for path, part in zip(paths.to_pylist(), parts, strict=True)])
 

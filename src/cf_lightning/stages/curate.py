@@ -13,6 +13,8 @@ from pydantic import Field
 
 from cf_lightning.clustering.quality import size_facts
 from cf_lightning.data.index import Index
+from cf_lightning.data.source import Source
+from cf_lightning.data.video_source import split_key
 from cf_lightning.errors import ConfigError, DataError
 from cf_lightning.rows import open_rows, read_rows
 from cf_lightning.stages.base import Stage
@@ -35,7 +37,8 @@ class Curate(Stage):
     Inputs: ``data`` and ``labels``, the artifact of the cluster stage.
 
     Writes ``manifest.parquet`` (``path``, ``split``, and the lists ``label`` and ``tags``: names with
-    spaces stay whole), which ``data=manifest`` reads, and ``facts.json``: how many samples, ``level``,
+    spaces stay whole; ``start`` and ``end`` where samples are parts of videos), which ``data=manifest`` or
+    ``data=video_manifest`` reads, and ``facts.json``: how many samples, ``level``,
     ``exhausted`` (clusters that gave all they have), and the evenness of the clusters' sizes before and
     after, which is their entropy over log(K).
 
@@ -91,8 +94,7 @@ class Curate(Stage):
             first = train[np.argsort(open_rows(inputs["labels"] / "distances.npy")[train], kind="stable")]
         held_out = index.rows("val", "test")
         kept = np.concatenate([held_out, first_of_each(first, labels[first], quotas)])
-        table = index.table.take(pa.array(np.sort(kept))).select(["key", "split", "labels", "tags"])
-        pq.write_table(table.rename_columns(["path", "split", "label", "tags"]), out / MANIFEST)
+        pq.write_table(_manifest(index.table.take(pa.array(np.sort(kept)))), out / MANIFEST)
         facts = {
             "train": self.size,
             "evenness_before": size_facts(sizes)["entropy"],
@@ -102,6 +104,15 @@ class Curate(Stage):
             "held_out": len(held_out),
         }
         (out / "facts.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def _manifest(table: pa.Table) -> pa.Table:
+    """The rows of an index as the manifest that lists the same samples."""
+    paths, starts, ends = zip(*map(split_key, table["key"].to_pylist()), strict=True)
+    columns = {"path": paths, "split": table["split"], "label": table["labels"], "tags": table["tags"]}
+    if any(starts) or any(ends):
+        columns |= {"start": starts, "end": ends}
+    return pa.table(columns)
 
 
 def quota(sizes: np.ndarray, total: int, rng: np.random.Generator) -> tuple[int, np.ndarray]:
@@ -140,12 +151,13 @@ def first_of_each(rows: np.ndarray, labels: np.ndarray, quotas: np.ndarray) -> n
     return np.asarray(rows[by_cluster[place < np.repeat(quotas, sizes)]])
 
 
-def usage(root: str, artifact: Path) -> str:
+def usage(data: Source, artifact: Path) -> str:
     """What a command line says to run on the curated data; the manifest names every split itself.
 
     Args:
-        root: of the data that was curated.
+        data: that was curated.
         artifact: the stage's folder.
     """
-    places = [f"data.root={root}", f"data.manifest={artifact / MANIFEST}"]
-    return shlex.join(["data=manifest", *places, "data.holdout=0"])
+    kind = "manifest" if data.GIVES == "images" else "video_manifest"
+    places = [f"data.root={data.root}", f"data.manifest={artifact / MANIFEST}"]
+    return shlex.join([f"data={kind}", *places, "data.holdout=0"])

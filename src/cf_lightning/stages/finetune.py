@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from cf_lightning.data.index import Index
+from cf_lightning.errors import ConfigError
 from cf_lightning.rows import open_rows
 from cf_lightning.stages.train import Train
 from cf_lightning.stages.transfer import write_scores
@@ -37,15 +38,22 @@ class Finetune(Train):
     def check(self, **indexes: Index) -> None:
         """As a training, and the target has a test split that can be measured."""
         super().check(**indexes)
-        single_label_splits(indexes["data"], np.empty(0, np.int64))
+        train, _ = single_label_splits(indexes["data"], np.empty(0, np.int64))
+        if len(train) < self.batch_size:
+            raise ConfigError(
+                f"batch_size={self.batch_size} is more than the {len(train)} labelled training samples of "
+                f"root={indexes['data'].origin}; at most {len(train)}"
+            )
 
     def run(self, out: Path, **inputs: Path) -> None:
         """Train and measure, continuing where an earlier attempt was stopped."""
+        from cf_lightning.callbacks.epoch_checkpoint import EpochCheckpoint
         from cf_lightning.callbacks.row_writer import RowWriter
         from cf_lightning.trainer import build_trainer
         from cf_lightning.transfer.ranking import Ranking
 
-        if not (out / "classes.json").exists():  # written after the weights
+        # the checkpoint goes last, when the weights are whole
+        if EpochCheckpoint(out).found() or not (out / "trunk.safetensors").exists():
             start = {"start": inputs["trunk"]} if "trunk" in inputs else {}
             super().run(out, data=inputs["data"], **start)
         index = Index.read(inputs["data"])
