@@ -75,7 +75,10 @@ def test_row_i_view_v_is_the_clip_that_one_would_cut_by_hand(root: Path, given: 
     assert (views.shape, views.dtype) == ((8, 2, 16), np.float32)
     for row in range(8):
         clips = extract.data.sample(index, row)
-        assert [[number_of(frame) - 20 * row for frame in clip] for clip in clips] == [[0, 1, 2], [10, 11, 12]]
+        assert [[number_of(frame) - 20 * row for frame in clip] for clip in clips] == [
+            [0, 1, 2],
+            [10, 11, 12],
+        ]
         for view, clip in enumerate(clips):
             crop = clip[:, :, 4:28, 4:28].permute(1, 0, 2, 3)
             with torch.inference_mode():
@@ -133,6 +136,7 @@ run(stage(Path(sys.argv[2])), Path(sys.argv[3]), Path(sys.argv[4]))
 """
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_what_is_there_is_not_decoded_again(
     root: Path, given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,9 +154,7 @@ def test_no_view_of_a_skipped_video_takes_part(
     np.save(tmp_path / "views.npy", views.astype(np.float16))
     describe_rows(tmp_path, "views", make_index(target.labels, target.splits))
 
-    result = measure(
-        LinearProbe(epochs=10, lr=0.1), target.features, target.labels, target.splits, skipped
-    )
+    result = measure(LinearProbe(epochs=10, lr=0.1), target.features, target.labels, target.splits, skipped)
 
     assert result.value() == 1.0
     assert result.metrics[0]["n_test"] == target.splits.count("test") - 1

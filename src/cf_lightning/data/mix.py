@@ -37,7 +37,7 @@ class Mix(Component):
         """Mix a batch; to be called where ``on``, on any device.
 
         Args:
-            images: (B, 3, H, W) uint8, or (B, P, 3, H, W) patches; B even.
+            images: (B, 3, H, W) uint8, or clips (B, 3, T, H, W), or patches (B, P, 3, H, W); B even.
             seed: of the training.
             step: of the training, counted over all epochs.
 

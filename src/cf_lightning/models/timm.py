@@ -75,7 +75,7 @@ class TimmTrunk(TrunkRecipe):
         import timm
         import torch
 
-        from cf_lightning.models.image_size import watch_size
+        from cf_lightning.models.input_size import watch_size
         from cf_lightning.models.trunk import Trunk
 
         self._check_name()

@@ -41,7 +41,7 @@ class TorchvisionVideoTrunk(TorchvisionTrunk):
         from torch import nn
         from torchvision import models
 
-        from cf_lightning.models.image_size import watch_size
+        from cf_lightning.models.input_size import watch_size
         from cf_lightning.models.trunk import Trunk
 
         check_name(self.name, models.video)
