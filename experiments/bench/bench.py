@@ -19,6 +19,7 @@ import pretext
 import student
 import throughput
 import torch
+import video
 from measuring import Row
 
 import sweeps
@@ -30,9 +31,20 @@ PARTS = {
     "pretext": pretext.rows,
     "student": student.rows,
     "memory": memory.rows,
+    "video": video.rows,
     "sweeps": sweeps.rows,
 }
-PACKAGES = ("torch", "torchvision", "lightning", "faiss-gpu", "faiss-cpu", "numpy", "hydra-core")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "lightning",
+    "av",
+    "torchcodec",
+    "faiss-gpu",
+    "faiss-cpu",
+    "numpy",
+    "hydra-core",
+)
 HEADER = ("what", "median (range of rounds)", "target", "met", "ours against theirs")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from cf_lightning.callbacks.epoch_checkpoint import EpochCheckpoint
 from cf_lightning.callbacks.row_writer import RowWriter
@@ -27,6 +27,7 @@ from cf_lightning.plan import Plan
 from cf_lightning.runtime import Runtime
 from cf_lightning.stages.finetune import Finetune
 from cf_lightning.store import Store
+from cf_lightning.transfer.ranking import Ranking
 from videos import numbered_frames, write_video
 
 State = dict[str, torch.Tensor]
@@ -141,6 +142,36 @@ def test_the_ranks_are_those_of_the_written_network_and_each_test_sample_is_ther
     assert top1["details"].items() >= {**counts, "epochs": 2, "batch_size": 4}.items()
     assert json.loads((out / "facts.json").read_text()) == {"top1": round(100 * top1["value"], 1)}
     assert {file.name for file in out.iterdir()} == ARTIFACT
+
+
+def test_the_written_head_is_the_one_that_measures(
+    target: tuple[Source, TrunkRecipe], tmp_path: Path
+) -> None:
+    stage, out = finetune(*target, epochs=1), tmp_path / "out"
+    run(stage, out)
+    trained = np.load(out / "ranks.npy")[:, 0].tolist()
+    torch.manual_seed(0)
+    save_file({"weight": torch.randn(3, 16), "bias": torch.zeros(3)}, out / "head.safetensors")
+    (out / "ranks.npy").unlink()
+
+    index = run(stage, out)
+
+    ranks = np.load(out / "ranks.npy")[:, 0].tolist()
+    assert ranks == by_hand(stage, index, out)
+    assert ranks != trained
+
+
+def test_of_views_the_probabilities_are_averaged_and_not_the_logits() -> None:
+    views = torch.tensor([[4.0, 0.0, 0.0], [0.0, 1.5, 0.0], [0.0, 1.5, 0.0]])
+    assert views.mean(0).argmax() == 0
+    assert views.softmax(1).mean(0).argmax() == 1
+    logits_as_given: Any = torch.nn.Identity()
+    batch = (torch.stack([views, views]), torch.tensor([0, 1]), torch.tensor([7, ~8]))
+
+    index, ranks = Ranking(logits_as_given).predict_step(batch, 0)
+
+    assert index.tolist() == [7, ~8]
+    assert ranks.tolist() == [[1], [0]]
 
 
 def test_it_begins_with_the_trunk_given_and_else_from_scratch(
@@ -258,13 +289,9 @@ def test_two_processes_train_as_one_and_measure_the_same_weights_alike(
         cfg = compose(
             *("+experiment=hashtag_video_r2plus1d34", "model=tiny_video", "transfer=[finetune]"),
             *("data=video_folder", f"data.root={tmp_path / 'videos'}", "data.holdout=0.3"),
-            *(
-                "data.view.resize=20",
-                "data.view.crop=16",
-                "data.view.frames=2",
-                "data.view.clips_per_video=3",
-            ),
-            *("transfer.finetune.epochs=2", "transfer.finetune.batch_size=4", "data.view.fps=10"),
+            *("data.view.resize=20", "data.view.crop=16", "data.view.frames=2"),
+            *("data.view.fps=10", "data.view.clips_per_video=3"),
+            *("transfer.finetune.epochs=2", "transfer.finetune.batch_size=4"),
             *("transfer.finetune.precision=32-true", "runtime.accelerator=cpu"),
             f"runtime.devices={devices}",
         )
