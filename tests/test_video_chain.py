@@ -69,7 +69,7 @@ def test_the_demo_on_clips_from_nothing_and_again_from_the_store(
     [
         (
             ("+experiment=hashtag_video_r2plus1d34", "model=tiny"),
-            r"^pretrain \(teacher\): model=TinyTrunk.*: it takes images, and root=embedded gives clips; .*r2plus",
+            r"^pretrain \(teacher\): model=TinyTrunk.*: it takes images, and root=embedded gives clips; .*r2",
         ),
         (
             ("+experiment=hashtag_video_r2plus1d34", "model=resnet50"),
