@@ -26,6 +26,7 @@ from cf_lightning.data.image_source import ImageSource
 from cf_lightning.data.index import Index
 from cf_lightning.data.manifest import Columns, ManifestImages
 from cf_lightning.data.shards import ShardImages
+from cf_lightning.data.source import Source
 from cf_lightning.data.torchvision import TorchvisionImages
 from cf_lightning.errors import DataError
 
@@ -319,8 +320,8 @@ def test_every_configuration_is_a_source_that_asks_for_its_root(file: Path) -> N
         node = OmegaConf.to_container(compose(overrides=[f"+data={file.stem}"]).data)
     assert isinstance(node, dict)
     source = build({str(name): value for name, value in node.items()}, "data")
-    assert isinstance(source, ImageSource)
-    with pytest.raises(DataError, match="root is not set"):
+    assert isinstance(source, Source)
+    with pytest.raises(DataError, match=f"root is not set: .* your {source.GIVES}"):
         source.index()
 
 

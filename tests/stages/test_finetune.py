@@ -66,7 +66,7 @@ def target(request: pytest.FixtureRequest, image_folder: ImageFolder, tmp_path: 
 
 
 def finetune(source: Source, model: TrunkRecipe, lr: float = 0.5, **settings: Any) -> Finetune:
-    fields = {"epochs": 2, "batch_size": 4, "precision": "32-true"} | settings
+    fields: dict[str, Any] = {"epochs": 2, "batch_size": 4, "precision": "32-true"} | settings
     return Finetune(
         data=source,
         model=model,
@@ -217,7 +217,8 @@ def test_resumed_equals_undisturbed(
 ) -> None:
     stage, given = finetune(*target), trunk(target[1], tmp_path / "given")
     run(stage, tmp_path / "whole", trunk=given)
-    write, predicted = RowWriter.write, []
+    write = RowWriter.write
+    predicted: list[int] = []
 
     def stop_in_second_epoch(self: Any, trainer: Any, *args: Any) -> None:
         if trainer.current_epoch == 1:
