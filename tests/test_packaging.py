@@ -34,7 +34,7 @@ def test_the_wheel_holds_everything_that_a_run_needs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "clusterfit" in done.stdout
-    assert "embedded images" in done.stdout
+    assert "embedded data" in done.stdout
 
 
 def test_importing_the_package_is_light() -> None:

@@ -124,10 +124,10 @@ def _scale(cfg: Config) -> str:
     """A line that says how large this run is, and how to have it larger."""
     if cfg["scale"] == "paper":
         return "scale=paper: the published sizes"
-    images = ", on the embedded images" if cfg["data"]["root"] == "embedded" else ""
+    embedded = ", on the embedded data" if cfg["data"]["root"] == "embedded" else ""
     return (
-        f"scale=demo: sizes that a laptop finishes in minutes{images}; your images: data.root=FOLDER, "
-        "the paper's recipe: scale=paper data=tags data.root=FOLDER"
+        f"scale=demo: sizes that a laptop finishes in minutes{embedded}; your own: data.root=FOLDER, "
+        "the paper's recipe: scale=paper data.root=FOLDER"
     )
 
 

@@ -261,7 +261,7 @@ def test_resumed_equals_undisturbed(
 def test_what_cannot_be_finetuned_is_refused(image_folder: ImageFolder) -> None:
     root = image_folder(per_class=10)
     stage = finetune(*images(root), batch_size=32)
-    with pytest.raises(ConfigError, match=r"batch_size=32 is more than the 21 training images .*at most 21"):
+    with pytest.raises(ConfigError, match=r"batch_size=32 is more than the 21 training samples .*at most 21"):
         stage.check(data=stage.data.index())
     for colour in ("red", "green"):
         shutil.rmtree(root / colour)

@@ -66,7 +66,8 @@ class Finetune(Train):
         if trainer.is_global_zero:
             writer.finish()
             ranks = np.delete(open_rows(out / "ranks.npy")[:, 0], writer.skipped())
-            details = {"n_train": len(train), "skipped": len(writer.skipped()), "views": self.data.view.views}
+            views = samples.source.view.views
+            details = {"n_train": len(train), "skipped": len(writer.skipped()), "views": views}
             settings = self.model_dump(include=SETTINGS)
             write_scores(out, accuracies(ranks, len(index.classes), settings | details), "finetune", "all")
         trainer.strategy.barrier()
@@ -75,11 +76,12 @@ class Finetune(Train):
         """The test samples in all their views."""
         from cf_lightning.data.module import SampleDataModule
 
+        source = self._source()
         return SampleDataModule(
-            self._source(),
+            source,
             index=Index(index.table.take(pa.array(test.rows)), index.origin),
             targets=test.labels,
-            batch_size=max(1, self.batch_size // self.data.view.views),
+            batch_size=max(1, self.batch_size // source.view.views),
             workers=self.runtime.num_workers(),
             pending=pending,
         )

@@ -80,7 +80,7 @@ class Train(Stage):
         num_train = len(data.rows("train"))
         if num_train < self.batch_size:
             raise ConfigError(
-                f"batch_size={self.batch_size} is more than the {num_train} training images of "
+                f"batch_size={self.batch_size} is more than the {num_train} training samples of "
                 f"root={data.origin}; at most {num_train}"
             )
         parts = (2 if self.mix.on else 1) * (1 if self.runtime.devices == "auto" else self.runtime.devices)

@@ -36,7 +36,7 @@ class Hashtags(Task):
         if len(names) < 2:
             raise DataError(
                 f"root={data.origin}: {len(names)} tags are on at least pretrain.task.min_count="
-                f"{self.min_count} training images; hashtag pre-training needs 2 (column data.columns.tags)"
+                f"{self.min_count} training samples; hashtag pre-training needs 2 (column data.columns.tags)"
             )
 
     def targets(self, data: Index, **inputs: Path) -> Targets:

@@ -146,7 +146,7 @@ def load(features: np.ndarray, rows: np.ndarray, device: str) -> "Tensor":
     if not finite.all():
         row = rows[int(finite.int().argmin())]
         raise DataError(
-            f"features.npy: row {row} holds NaN or infinite values; extract in float32 or mend the trunk"
+            f"the features' row {row} holds NaN or infinite values; extract in float32 or mend the trunk"
         )
     return batch
 
