@@ -11,7 +11,7 @@ from cf_lightning.data.index import Index
 from cf_lightning.data.source import Source
 from cf_lightning.models.base import TrunkRecipe
 from cf_lightning.precision import Precision
-from cf_lightning.rows import describe_rows, open_rows
+from cf_lightning.rows import RowFile, describe_rows, open_rows
 from cf_lightning.stages.base import Stage
 
 if TYPE_CHECKING:
@@ -111,8 +111,7 @@ def _write_means(out: Path) -> None:
     """``features.npy``, (N, D) of the same dtype: the mean of each sample's views, added in float32."""
     views = open_rows(out / f"{VIEWS}.npy")
     num, _, dim = views.shape
-    means = np.lib.format.open_memmap(out / "features.npy", "w+", views.dtype, (num, dim))
+    means = RowFile(out / "features.npy", (num, dim), views.dtype)
     for start in range(0, num, BLOCK):
-        block = slice(start, start + BLOCK)
-        means[block] = views[block].mean(1, dtype=np.float32)
-    means.flush()
+        means.write(start, views[start : start + BLOCK].mean(1, dtype=np.float32).astype(views.dtype))
+    means.close()
