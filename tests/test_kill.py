@@ -19,6 +19,7 @@ SHORT = (
     "target=[species]",
     "contestant=[teacher,student]",
     "cluster.k=16",
+    "transfer.linear.protocol.epochs=1000",  # long enough to be met in it
 )
 # what has to lie in a partial folder before the kill: a checkpoint, a begun row file, or any beginning
 SIGNS = {

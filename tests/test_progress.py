@@ -20,9 +20,10 @@ from cf_lightning.console import Console
 from cf_lightning.plan import Plan, Step
 from cf_lightning.progress import RUNNING, progress_bar
 from cf_lightning.store import Store
-from cf_lightning.transfer.base import Protocol, Split
+from cf_lightning.transfer.base import Protocol
 from cf_lightning.transfer.knn import KNN
 from cf_lightning.transfer.linear import LinearProbe
+from cf_lightning.transfer.splits import Split
 
 SHORT = ("+experiment=demo", "runtime.accelerator=cpu", "pretrain.epochs=1", "clusterfit.epochs=1")
 SMALL = ("target=[species]", "contestant=[student]", "cluster/engine=lloyd")

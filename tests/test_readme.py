@@ -44,16 +44,3 @@ def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
     assert len(README.splitlines()) <= 250
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         assert link.startswith("http") or (ROOT / link).exists(), link
-
-
-def test_the_example_runs(
-    tmp_path: Path, image_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    image_folder(per_class=4, name="pictures")
-    monkeypatch.chdir(tmp_path)
-    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
-    assert code
-    names: dict[str, Any] = {}
-    exec(code.group(1), names)
-    assert names["kmeans"].labels_.shape == (12,)
-    assert names["kmeans"].centroids_.shape == (3, 512)

@@ -106,12 +106,21 @@ def test_of_several_teachers_and_k_the_second_round_has_one_teacher(planned: Pla
     assert len(set(titles)) == len(titles)
 
 
-@pytest.mark.parametrize("rounds", ["0", "-1", "true", "1.5", "null", "[1,2]"])
+@pytest.mark.parametrize("rounds", ["-1", "true", "1.5", "null", "[1,2]"])
 def test_a_number_of_rounds_that_means_nothing_is_refused(rounds: str, compose: Compose) -> None:
     plan = Plan(Store("unused"))
-    with pytest.raises(ConfigError, match=r"^rounds=.*: a whole number, 1 or more"):
+    with pytest.raises(ConfigError, match=r"^rounds=.*: a whole number; 1 is the paper's method"):
         method(plan, compose("+experiment=demo", f"rounds={rounds}"))
     assert not plan.steps
+
+
+def test_without_a_round_networks_are_only_measured(planned: Planned) -> None:
+    chain, entries = planned("rounds=0", "contestant=[random,teacher]", "teacher=torchvision")
+    assert {name: entry.k for name, entry in entries.items()} == dict.fromkeys(entries)
+    assert entries["teacher"].trunk is chain.pretrained[0].trunk
+    assert entries["random"].model == entries["teacher"].model
+    with pytest.raises(ConfigError, match=r"^rounds=0: nothing is clustered and there is no student"):
+        planned("rounds=0", "contestant=[teacher,student]")
 
 
 def test_a_warm_student_is_given_its_teachers_weights_and_another_name(planned: Planned) -> None:

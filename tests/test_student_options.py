@@ -135,7 +135,7 @@ def test_a_default_is_the_papers_student(option: str, planned: Callable[..., Any
         ),
         (["clusterfit/recluster=kmeans", "clusterfit.recluster.k=5"], r"recluster\.k=5: .* are 6; leave it"),
         (["clusterfit/recluster=kmeans", "clusterfit.recluster.every_n_epochs=0"], r"every_n_epochs=0"),
-        (["rounds=0"], r"rounds=0: a whole number, 1 or more"),
+        (["rounds=-1"], r"rounds=-1: a whole number; 1 is the paper's method"),
         (["pretrain.warm_start=true"], r"pretrain.*warm_start"),
     ],
 )

@@ -9,6 +9,7 @@ _PUBLIC = {
     "KMeansCallback": "cf_lightning.callbacks.kmeans",
     "PseudoLabelClassifier": "cf_lightning.tasks.pseudo_labels",
     "Trunk": "cf_lightning.models.trunk",
+    "load_trunk": "cf_lightning.export.load",
     "VideoClipDataModule": "cf_lightning.data.clips",
 }
 __all__ = list(_PUBLIC)

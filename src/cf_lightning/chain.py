@@ -11,22 +11,16 @@ Steps = dict[str, Step]  # by the names that a stage knows its inputs by
 
 
 @dataclass(frozen=True)
-class Teacher:
-    """A teacher and what comes of it.
+class Pretrained:
+    """A network that the method begins with.
 
     Attributes:
         name: among several; empty where there is one.
         trunk: the step that makes it.
-        extracted: its features of D_cf.
-        features: the same in the clustered space.
-        labels: the clusterings of them, by the names of the student's heads.
     """
 
     name: str
     trunk: Step
-    extracted: Step
-    features: Step
-    labels: Steps
 
     @property
     def node(self) -> Config:
@@ -37,6 +31,21 @@ class Teacher:
     def data(self) -> Step | None:
         """The index of what it is trained on; ``None`` for weights that were given."""
         return self.trunk.inputs.get("data")
+
+
+@dataclass(frozen=True)
+class Teacher(Pretrained):
+    """A teacher and what comes of it.
+
+    Attributes:
+        extracted: its features of D_cf.
+        features: the same in the clustered space.
+        labels: the clusterings of them, by the names of the student's heads.
+    """
+
+    extracted: Step
+    features: Step
+    labels: Steps
 
 
 @dataclass(frozen=True)
@@ -68,42 +77,52 @@ class Chain:
 
     Attributes:
         cfg: of the run.
-        data: the index of D_cf.
-        rounds: one in the paper.
+        pretrained: what the first round's teachers are.
+        rounds: one in the paper; none where networks are only measured.
     """
 
     cfg: Config
-    data: Step
+    pretrained: list[Pretrained]
     rounds: list[Round]
+
+    @property
+    def data(self) -> Step:
+        """The index of D_cf."""
+        return self.student.inputs["data"]
 
     @property
     def teachers(self) -> list[Teacher]:
         """Those of the first round, which are pre-trained."""
-        return self.rounds[0].teachers
+        return self._made()[0].teachers
 
     @property
     def clusterings(self) -> list[Step]:
         """Of the first round."""
-        return self.rounds[0].clusterings
+        return self._made()[0].clusterings
 
     @property
     def k(self) -> Any:
-        """Of the first round."""
-        return self.rounds[0].k
+        """Of the first round; ``None`` where there is none."""
+        return self.rounds[0].k if self.rounds else None
 
     @property
     def student(self) -> Step:
         """That of the last round."""
-        return self.rounds[-1].student
+        return self._made()[-1].student
+
+    def _made(self) -> list[Round]:
+        if not self.rounds:
+            raise ConfigError("rounds=0: nothing is clustered and there is no student; set rounds=1")
+        return self.rounds
 
 
 def students(cfg: Config) -> list[str]:
     """The titles of the students, one for each round."""
     rounds = cfg["rounds"]
-    if type(rounds) is not int or rounds < 1:
-        raise ConfigError(f"rounds={rounds}: a whole number, 1 or more; 1 is the paper's method")
+    if type(rounds) is not int or rounds < 0:
+        raise ConfigError(f"rounds={rounds}: a whole number; 1 is the paper's method, 0 makes no student")
     several = [f"student of round {number}" for number in range(1, rounds + 1)]
-    return several if rounds > 1 else ["student on clusters"]
+    return several if rounds != 1 else ["student on clusters"]
 
 
 def teacher_nodes(cfg: Config) -> dict[str, Config]:

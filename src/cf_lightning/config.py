@@ -76,14 +76,30 @@ def _explain(error: InstantiationException, key: str) -> str:
         return f"{where}: {text.splitlines()[0]}"
     lines = []
     for problem in cause.errors():
-        name = ".".join([where, *map(str, problem["loc"])])
-        if problem["type"] == "extra_forbidden":
+        unknown = problem["type"] == "extra_forbidden"
+        place = [str(part) for part in problem["loc"] if unknown or not _is_kind(part)]
+        name = ".".join([where, *place])
+        if unknown:
             lines.append(f"{name}={problem['input']}: no such setting{_nearest(cause.title, problem, error)}")
         elif problem["type"] == "missing":
             lines.append(f"{name} is not set and has no default")
         else:
             lines.append(f"{name}={problem['input']}: {problem['msg']}")
-    return "\n".join(lines)
+    return "\n".join(_together(lines))
+
+
+def _is_kind(part: int | str) -> bool:
+    """Whether a place is no setting but one of the kinds of value it may have: ``float``, ``list[...]``."""
+    return isinstance(part, str) and (part in ("int", "float", "str") or not part.isidentifier())
+
+
+def _together(lines: list[str]) -> list[str]:
+    """One line for a setting of several kinds, each of which says why it is not that."""
+    said: dict[str, list[str]] = {}
+    for line in lines:
+        setting, _, problem = line.partition(": ")
+        said.setdefault(setting, []).append(problem)
+    return [": ".join(filter(None, (name, ", or ".join(problems)))) for name, problems in said.items()]
 
 
 def _nearest(title: str, problem: Any, error: InstantiationException) -> str:

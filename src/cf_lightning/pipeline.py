@@ -3,9 +3,21 @@
 import json
 from pathlib import Path
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from cf_lightning.chain import Chain, Config, Round, Teacher, cluster, students, teach, teacher_nodes
+from cf_lightning.chain import (
+    Chain,
+    Config,
+    Pretrained,
+    Round,
+    Teacher,
+    cluster,
+    students,
+    teach,
+    teacher_nodes,
+)
+from cf_lightning.comparison import against_teacher
 from cf_lightning.config import build
 from cf_lightning.console import Console
 from cf_lightning.contestants.base import Contestant, Entry
@@ -23,8 +35,10 @@ from cf_lightning.student import fit
 def method(plan: Plan, cfg: Config) -> Chain:
     """The chain of the method; every step is planned here and run later, in this order."""
     titles = students(cfg)
-    data = plan.index(cfg["data"], "data")
+    if titles:
+        data = plan.index(cfg["data"], "data")
     trunks = {name: teach(plan, name, node) for name, node in teacher_nodes(cfg).items()}
+    pretrained = [Pretrained(name, trunk) for name, trunk in trunks.items()]
     rounds: list[Round] = []
     for title in titles:
         teachers = [look(plan, cfg, data, name, trunk) for name, trunk in trunks.items()]
@@ -32,7 +46,7 @@ def method(plan: Plan, cfg: Config) -> Chain:
         student = fit(plan, cfg, "clusterfit", title, data, teachers, labels)
         rounds.append(Round(teachers, student))
         trunks = {"": student}  # the teacher of the next round
-    return Chain(cfg, data, rounds)
+    return Chain(cfg, pretrained, rounds)
 
 
 def look(plan: Plan, cfg: Config, data: Step, name: str, trunk: Step) -> Teacher:
@@ -106,7 +120,7 @@ def run(cfg: DictConfig) -> float:
             tracker.check(folder)
         console.note(_scale(node))
         plan.run(console)
-        results = [result for blank, step in planned for result in _scored(plan, blank, step)]
+        results = against_teacher(*_scored(plan, planned))
         write_results(folder, results)
         record.objective = objective(results)
     console.table(results_table(results))
@@ -122,6 +136,8 @@ def run(cfg: DictConfig) -> float:
 
 def _scale(cfg: Config) -> str:
     """A line that says how large this run is, and how to have it larger."""
+    if not cfg["rounds"]:
+        return "rounds=0: what was given is measured, nothing is clustered or trained on clusters"
     if cfg["scale"] == "paper":
         return "scale=paper: the published sizes"
     embedded = ", on the embedded data" if cfg["data"]["root"] == "embedded" else ""
@@ -145,8 +161,13 @@ def _blank(cfg: Config, entry: Entry, target: str, step: Step) -> Config:
     }
 
 
-def _scored(plan: Plan, blank: Config, step: Step) -> list[Result]:
-    """The rows that a finished transfer artifact fills."""
-    scores = json.loads((plan.folder(step) / "metrics.json").read_text())
-    rows = [{**blank, **score, "details": blank["details"] | score["details"]} for score in scores]
-    return [Result(**row, seconds=step.seconds) for row in rows]
+def _scored(plan: Plan, planned: list[tuple[Config, Step]]) -> tuple[list[Result], list[np.ndarray]]:
+    """The rows that the finished transfer artifacts fill, and the values of each on resampled samples."""
+    results: list[Result] = []
+    draws: list[np.ndarray] = []
+    for blank, step in planned:
+        for score in json.loads((plan.folder(step) / "metrics.json").read_text()):
+            row = {**blank, **score, "details": blank["details"] | score["details"]}
+            results.append(Result(**row, seconds=step.seconds))
+        draws += list(np.load(plan.folder(step) / "draws.npy"))
+    return results, draws

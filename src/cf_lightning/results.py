@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -108,25 +108,47 @@ def read_results(folder: Path) -> list[Result]:
 
 
 def objective(results: Sequence[Result]) -> float:
-    """The student's mean top-1 over targets and protocols, in [0, 1]; 0 where it has none.
+    """The student's mean top-1 or mAP over targets and protocols, in [0, 1]; 0 where it has none.
 
     What a Hydra sweeper such as Optuna's maximises. It is measured on the targets' test splits: whoever
     searches with it reports on other targets than those that were searched on.
     """
-    top1 = [result.value for result in results if result.contestant in STUDENTS and result.metric == "top1"]
-    return sum(top1) / len(top1) if top1 else 0.0
+    values = [one.value for one in results if one.contestant in STUDENTS and one.metric in ("top1", "map")]
+    return sum(values) / len(values) if values else 0.0
+
+
+class Panel(NamedTuple):
+    """What a row of the table measures."""
+
+    target: str
+    protocol: str
+    layer: str
+    metric: str
+
+
+def panel_of(result: Result) -> Panel:
+    """What a row of the table measures."""
+    return Panel(result.target, result.protocol, result.layer, result.metric)
+
+
+def is_shown(metric: str) -> bool:
+    """Whether tables and pictures have it; top-5 is only in the files."""
+    return not metric.startswith("top5")
 
 
 def gain(before: Result, after: Result) -> tuple[float, float, float]:
-    """The difference of two fractions and its 95 % interval, from their Wilson intervals.
+    """The difference of two fractions and its 95 % interval.
 
-    Newcombe 1998, method 10, which takes the proportions as independent. Here both are measured on the
-    same samples, where they usually agree, so the interval is wider than it need be: conservative.
+    From a paired bootstrap where ``before`` is the teacher of the same run. Else from the intervals of both
+    (Newcombe 1998, method 10), which takes them as independent: conservative for the same samples.
 
     Returns:
         Difference, lower end, upper end.
     """
     difference = after.value - before.value
+    paired = after.details.get("minus_teacher")
+    if paired and before.contestant == "teacher":
+        return difference, paired["ci_low"], paired["ci_high"]
     down = ((after.value - after.ci_low) ** 2 + (before.ci_high - before.value) ** 2) ** 0.5
     up = ((after.ci_high - after.value) ** 2 + (before.value - before.ci_low) ** 2) ** 0.5
     return difference, difference - down, difference + up

@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from cf_lightning.results import Result, cell, gain, notes, student_of, table_rows
+from cf_lightning.results import Result, cell, gain, is_shown, notes, student_of, table_rows
 
 ACROSS = 4  # contestants that have room beside each other
 
@@ -20,7 +20,7 @@ def results_table(results: Sequence[Result]) -> Table:
     Args:
         results: of one run; contestants may lack some of the rows.
     """
-    shown = [result for result in results if result.metric != "top5"]
+    shown = [result for result in results if is_shown(result.metric)]
     contestants = list(dict.fromkeys(result.contestant for result in shown))
     student = student_of(contestants)
     table = Table(
@@ -93,7 +93,11 @@ def _title(results: Sequence[Result]) -> Text:
 
 def _caption(results: Sequence[Result], compared: bool) -> Text:
     """What the intervals are, and what else there is to know."""
-    lines = ["percent ± half the 95 % Wilson interval over the test samples, for one seed"]
+    lines = [
+        "percent ± half the 95 % interval over the test samples (Wilson; of mAP bootstrap), for one seed"
+    ]
+    if any(result.protocol == "low_shot" for result in results):
+        lines.append("low_shot: over draws of training images (Student's t)")
     if compared:
-        lines.append("* the difference's 95 % interval excludes 0 (Newcombe; conservative on shared samples)")
+        lines.append("* the difference's 95 % interval excludes 0 (paired bootstrap over the test samples)")
     return Text("\n".join([*lines, *notes(results)]), style="dim")

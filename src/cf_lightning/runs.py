@@ -94,6 +94,10 @@ class Run(BaseModel):
             problem = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             raise DataError(f"{file}: not the record of a run ({problem})") from None
 
+    def by_key(self) -> dict[str, RunStep]:
+        """The steps as inputs name them, ``<stage>/<key>``."""
+        return {f"{step.stage}/{step.key}": step for step in self.steps}
+
     def path(self, step: RunStep) -> Path:
         """Where a step's artifact lies."""
         return Path(self.store) / step.stage / step.key

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import NamedTuple
 
 from cf_lightning.errors import DataError
-from cf_lightning.results import Result, gain, read_results
+from cf_lightning.results import Panel, Result, gain, panel_of, read_results
 from cf_lightning.runs import FILE, Run
 
 COST = ("space", "cluster", "clusterfit")  # the stages that another k has to run again
@@ -54,15 +53,6 @@ class Job:
         if self.run is None:
             return None
         return round(math.fsum(step.seconds or 0 for step in self.run.steps if step.stage in COST), 2)
-
-
-class Panel(NamedTuple):
-    """What is measured, and where; the same for all whom it compares."""
-
-    target: str
-    protocol: str
-    layer: str
-    metric: str
 
 
 @dataclass(frozen=True)
@@ -188,11 +178,6 @@ def points(jobs: Sequence[Job]) -> list[Point]:
     return sorted(
         found, key=lambda point: (panels.index(point.panel), names.index(point.contestant), point.k)
     )
-
-
-def panel_of(result: Result) -> Panel:
-    """What a row of the table measures."""
-    return Panel(result.target, result.protocol, result.layer, result.metric)
 
 
 def estimate(values: Sequence[float], alone: tuple[float, float]) -> Estimate:

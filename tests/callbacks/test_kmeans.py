@@ -362,18 +362,19 @@ def test_another_fit_begins_with_a_clustering() -> None:
     assert np.array_equal(again.told[0][1], module.told[0][1])
 
 
-def test_the_examples_of_the_readme_run(
+def test_the_example_of_the_readme_runs(
     tmp_path: Path, image_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    predicting, fitting = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[:2]
+    (example, *_) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     image_folder(per_class=24, name="pictures")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    exec(predicting, names)
-    exec(fitting, names)
-    assert names["kmeans"].centroids_.shape == (3, 8)
-    assert np.array_equal(names["model"].clusters.numpy(), names["kmeans"].labels_)
+    exec(example, names)
+    assert names["kmeans"].centroids_.shape == (3, 512)
+    assert names["kmeans"].labels_.shape == (72,)
+    assert names["again"].centroids_.shape == (3, 8)
+    assert np.array_equal(names["model"].clusters.numpy(), names["again"].labels_)
     assert names["model"].trainer.global_step == 2
 
 

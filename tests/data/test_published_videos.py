@@ -18,17 +18,13 @@ from cf_lightning.data.published.sports1m import Sports1M
 from cf_lightning.data.published.ucf101 import UCF101
 from cf_lightning.data.video.jpeg_frames import JpegFrames
 from cf_lightning.errors import DataError
+from replicas import refused_line, text
 from videos import number_of, numbered_frames, write_video
 
 SIZE = 48
 VIEW = ClipView(resize=SIZE, crop=SIZE, frames=2, clips_per_video=1)
 PIXELS = PublishedVideos.MAX_PIXELS
 Listing = list[tuple[str, str, list[str]]]
-
-
-def text(path: Path, *lines: str, end: str = "\n") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes("".join(line + end for line in lines).encode())
 
 
 def video(path: Path, number: int) -> None:
@@ -211,7 +207,7 @@ def test_a_video_that_is_gone_is_refused_or_skipped(
     gone.rename(tmp_path / "elsewhere")
     with pytest.raises(DataError) as caught:
         source.index()
-    assert f"1 of {len(expected)} listed videos are not there" in str(caught.value)
+    assert f"1 of {len(expected)} listed samples are not there" in str(caught.value)
     assert gone.name[:11] in str(caught.value)
     skipping = source.model_copy(update={"on_error": "skip"})
     index = skipping.index()
@@ -226,8 +222,16 @@ def test_a_video_that_is_gone_is_refused_or_skipped(
 def test_a_root_without_any_of_the_videos_is_refused_even_where_they_are_skipped(tmp_path: Path) -> None:
     source = ucf101(tmp_path).model_copy(update={"on_error": "skip"})
     (tmp_path / "UCF-101").rename(tmp_path / "videos")
-    with pytest.raises(DataError, match=r"3 of 3 listed videos are not there, .* put them below the root$"):
+    with pytest.raises(DataError, match=r"3 of 3 listed samples are not there, .* put them below the root$"):
         source.index()
+
+
+def test_another_number_of_videos_than_published_is_refused(tmp_path: Path) -> None:
+    source = ucf101(tmp_path)
+    assert len(source.model_copy(update={"expected": {"classes": 2, "samples": 3}}).index()) == 3
+    published = source.model_copy(update={"expected": {"classes": 2, "samples": 13320}})
+    with pytest.raises(DataError, match=r"not as published: samples 3 \(published: 13,320\); complete it"):
+        published.index()
 
 
 @pytest.mark.parametrize(("make", "key"), [(ucf101, UCF[0][0]), (hmdb51, HMDB[0][0])])
@@ -287,13 +291,7 @@ def test_a_line_that_is_malformed_is_shown_with_its_file_and_number(
 def test_lists_that_contradict_each_other(
     make: Make, name: str, line: str, message: str, tmp_path: Path
 ) -> None:
-    source = make(tmp_path)
-    with open(tmp_path / name, "a") as file:
-        file.write(line + "\n")
-    with pytest.raises(DataError) as caught:
-        source.index()
-    assert name in str(caught.value)
-    assert message in str(caught.value)
+    assert message in refused_line(make(tmp_path), tmp_path, name, line)
 
 
 @pytest.mark.parametrize(

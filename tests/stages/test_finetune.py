@@ -16,9 +16,11 @@ from cf_lightning.callbacks.row_writer import RowWriter
 from cf_lightning.console import Console
 from cf_lightning.data.folder import FolderImages, FolderVideos
 from cf_lightning.data.index import Index
+from cf_lightning.data.manifest import ManifestImages
 from cf_lightning.data.source import Source
-from cf_lightning.data.views import Augmentation
+from cf_lightning.data.views import Augmentation, View
 from cf_lightning.errors import ConfigError, DataError
+from cf_lightning.heads.scores import Scores
 from cf_lightning.models.base import TrunkRecipe
 from cf_lightning.models.tiny import TinyTrunk
 from cf_lightning.models.tiny_video import TinyVideoTrunk
@@ -27,6 +29,8 @@ from cf_lightning.plan import Plan
 from cf_lightning.runtime import Runtime
 from cf_lightning.stages.finetune import Finetune
 from cf_lightning.store import Store
+from cf_lightning.tasks.multi_label import MultiLabel
+from cf_lightning.transfer.average_precision import mean_average_precision
 from cf_lightning.transfer.ranking import Ranking
 from videos import numbered_frames, write_video
 
@@ -34,7 +38,7 @@ State = dict[str, torch.Tensor]
 ImageFolder = Callable[..., Path]
 ARTIFACT = {
     *("trunk.safetensors", "head.safetensors", "classes.json", "history.csv"),
-    *("ranks.npy", "ranks.done", "skipped.npy", "metrics.json", "facts.json"),
+    *("ranks.npy", "ranks.done", "skipped.npy", "metrics.json", "draws.npy", "facts.json"),
 }
 
 
@@ -280,6 +284,83 @@ def test_a_batch_of_more_than_the_labelled_samples_is_refused(image_folder: Imag
         stage.check(data=stage.data.index())
 
 
+def several_labels(root: Path) -> tuple[Source, TrunkRecipe]:
+    """Each image has the class of its folder, and every second one the class ``even``, too."""
+    rows = ["path,split,label"]
+    for number, file in enumerate(sorted(root.glob("*/*.png"))):
+        split = ("train", "train", "val", "test")[number // 2 % 4]
+        rows.append(f"{file.relative_to(root)},{split},{file.parent.name}{' even' * (number % 2 == 0)}")
+    (root / "all.csv").write_text("\n".join(rows))
+    view = View(resize=20, crop=16)
+    return ManifestImages(root=str(root), manifest="all.csv", view=view), TinyTrunk(width=4)
+
+
+def test_of_several_labels_the_map_is_that_of_the_written_network(
+    image_folder: ImageFolder, tmp_path: Path
+) -> None:
+    stage, out = finetune(*several_labels(image_folder(per_class=24)), epochs=3), tmp_path / "out"
+
+    index = run(stage, out)
+
+    (score,) = json.loads((out / "metrics.json").read_text())
+    rows, view = index.rows("test"), stage.data.view.build()
+    head, network = load_file(out / "head.safetensors"), stage.model.build().load(out).eval()
+    with torch.inference_mode():
+        shown = torch.stack([view(stage.data.sample(index, row)) for row in rows.tolist()])
+        logits = network(shown) @ head["weight"].T + head["bias"]
+    torch.testing.assert_close(torch.from_numpy(np.load(out / "scores.npy")), logits, rtol=1e-4, atol=1e-5)
+    labels = index.table["labels"].take(rows).to_pylist()
+    truth = torch.tensor([[name in one for name in index.classes] for one in labels])
+    assert truth.sum(1).max() == 2
+    expected = mean_average_precision(logits.numpy(), truth.numpy().astype(np.int8), {})
+    assert score["value"] == pytest.approx(expected.value)
+    assert (score["metric"], score["protocol"], score["n_test"]) == ("map", "finetune", len(rows))
+
+
+def test_the_loss_of_several_labels_is_torchs(image_folder: ImageFolder) -> None:
+    index = several_labels(image_folder(per_class=8))[0].index()
+    task = MultiLabel()
+    targets = torch.from_numpy(task.targets(index).values)
+    assert targets.shape == (len(index), 2)
+    names = [{index.classes[label] for label in row if label >= 0} for row in targets.tolist()]
+    assert names == [set(labels) for labels in index.table["labels"].to_pylist()]
+    torch.manual_seed(0)
+    logits = torch.randn(len(index), len(index.classes))
+    truth = torch.tensor([[float(name in one) for name in index.classes] for one in names])
+    loss = task.loss_of(Scores(logits, task.labels_of(targets)), torch.empty(0))
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none").sum(1)
+    torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.2, 0.001])
+def test_a_share_of_the_labels_is_the_same_of_each_class(share: float, image_folder: ImageFolder) -> None:
+    stage = finetune(*images(image_folder(per_class=12)), label_share=share, batch_size=2)
+    index = stage.data.index()
+    labels, train = index.single_labels(), index.rows("train")
+    used = stage._targets(index, {}).values
+    wanted = np.maximum(np.rint(share * np.bincount(labels[train])), 1).astype(int)
+    assert np.bincount(used[train][used[train] >= 0]).tolist() == wanted.tolist()
+    assert ((used == labels) | (used == -1)).all(), "the label belongs to the sample"
+    rest = np.setdiff1d(np.arange(len(index)), train)
+    assert np.array_equal(used[rest], labels[rest])
+    other = stage.model_copy(update={"seed": 1})._targets(index, {}).values
+    assert np.array_equal(other, used) == (share == 1)
+
+
+def test_a_share_has_a_row_of_its_own_and_says_what_it_used(
+    image_folder: ImageFolder, tmp_path: Path
+) -> None:
+    stage = finetune(*images(image_folder(per_class=12)), label_share=0.5, epochs=1)
+    index = run(stage, tmp_path / "out")
+    (top1,) = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert top1["protocol"] == "finetune_50percent"
+    assert top1["details"]["label_share"] == 0.5
+    assert top1["details"]["n_train"] == int(stage._targets(index, {}).known[index.rows("train")].sum())
+    stage = finetune(stage.data, stage.model, label_share=0.1)
+    with pytest.raises(ConfigError, match=r"batch_size=4 is more than the 3 labelled .* label_share=0.1"):
+        stage.check(data=index)
+
+
 @pytest.mark.slow
 def test_two_processes_train_as_one_and_measure_the_same_weights_alike(
     compose: Callable[..., dict[str, Any]], tmp_path: Path
@@ -316,3 +397,10 @@ def test_two_processes_train_as_one_and_measure_the_same_weights_alike(
     for name in ("ranks.npy", "skipped.npy", "metrics.json"):
         assert (given / name).read_bytes() == (two / name).read_bytes(), name
     assert len(np.unique(np.load(two / "ranks.npy"))) > 1
+
+
+def test_a_training_that_diverges_ends_with_a_message(image_folder: ImageFolder, tmp_path: Path) -> None:
+    source, model = images(image_folder(per_class=10))
+    with pytest.raises(ConfigError, match=r"optimization.lr=1e\+30: the training diverged in epoch 1 .*nan"):
+        run(finetune(source, model, lr=1e30), tmp_path / "out")
+    assert not (tmp_path / "out" / EpochCheckpoint.FILE).exists()

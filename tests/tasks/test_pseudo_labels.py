@@ -129,7 +129,7 @@ def test_top1_of_all_and_of_each_head(num_classes: Any, targets: Any, expected: 
 
 def test_the_trunk_computes_in_the_trainings_precision_and_the_head_in_float32() -> None:
     module = PseudoLabelClassifier(TinyTrunk(width=2).build(), 3).train(False)
-    images = torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8)
+    images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits, features = module(images), module.trunk(images)
         _, (scores,) = module._scores((images, torch.zeros(4, dtype=torch.int64), torch.arange(4)), 0)

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from omegaconf import OmegaConf
 
-from cf_lightning.config import Component
+from cf_lightning.config import Component, build, conf_dir, register_resolvers
 from cf_lightning.data.index import SCHEMA, Index
 from cf_lightning.rows import describe_rows
 from cf_lightning.runtime import Runtime
@@ -67,6 +68,24 @@ def measure(tmp_path: Path) -> Callable[..., Measured]:
         return Measured(json.loads(written), json.loads((tmp_path / "facts.json").read_text()), written)
 
     return run
+
+
+@pytest.fixture
+def from_yaml() -> Callable[[str, str], Any]:
+    """The stage of ``conf/transfer/<name>.yaml`` at a scale, with ``transfer.seed=5``."""
+
+    def stage(name: str, scale: str) -> Any:
+        register_resolvers()
+        file = conf_dir() / "transfer" / f"{name}.yaml"
+        assert file.read_text().startswith(f"# @package transfer.{name}\n")
+        config = OmegaConf.create(
+            {"scale": scale, "runtime": {"_target_": "cf_lightning.runtime.Runtime"}, "transfer": {"seed": 5}}
+        )
+        config.transfer[name] = OmegaConf.load(file)
+        node: Any = OmegaConf.to_container(config.transfer[name], resolve=True)
+        return build(node, f"transfer.{name}")
+
+    return stage
 
 
 @dataclass

@@ -4,14 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
-from cf_lightning.config import build, conf_dir, register_resolvers
+from cf_lightning.config import build
 from cf_lightning.errors import ConfigError, DataError, StoreError, UserError
 from cf_lightning.stages.transfer import Transfer
 from cf_lightning.transfer import knn
-from cf_lightning.transfer.base import Split
 from cf_lightning.transfer.knn import KNN
+from cf_lightning.transfer.splits import Split
 
 Fixture = Callable[..., Any]
 FAN = np.array([[1.0, 0], [0.8, 0.6], [0.8, -0.6], [-1, 0]], dtype=np.float32)  # cosine to x: 1, 0.8, 0.8, -1
@@ -74,7 +73,7 @@ def test_agrees_with_scikit_learn(measure: Fixture, blobs: Fixture) -> None:
 @pytest.mark.parametrize(
     ("labels", "splits", "message"),
     [
-        (["a", "b c", "a"], ["train", "train", "test"], "000001.png has 2 labels"),
+        (["a", "b c", "a"], ["train", "train", "test"], "2 classes have no sample in split test"),
         (["a", "b", None], ["train", "train", "test"], "no sample with a label in split test"),
         (["a", "b"], ["train", "train"], "no sample with a label in split val"),
         ([None, None, "a"], ["train", "train", "val"], "no sample with a label in split train"),
@@ -115,16 +114,8 @@ def test_refuses_features_of_another_index(make_index: Fixture, measure: Fixture
 
 @pytest.mark.parametrize("scale", ["demo", "paper"])
 @pytest.mark.parametrize("name", ["knn", "linear"])
-def test_yaml_builds(make_index: Fixture, name: str, scale: str) -> None:
-    register_resolvers()
-    file = conf_dir() / "transfer" / f"{name}.yaml"
-    assert file.read_text().startswith(f"# @package transfer.{name}\n")
-    config = OmegaConf.create(
-        {"scale": scale, "runtime": {"_target_": "cf_lightning.runtime.Runtime"}, "transfer": {"seed": 5}}
-    )
-    config.transfer[name] = OmegaConf.load(file)
-    node: Any = OmegaConf.to_container(config.transfer[name], resolve=True)
-    stage = build(node, f"transfer.{name}")
+def test_yaml_builds(make_index: Fixture, from_yaml: Fixture, name: str, scale: str) -> None:
+    stage = from_yaml(name, scale)
     assert name == stage.protocol.NAME
     assert getattr(stage.protocol, "seed", 5) == 5
     stage.check(data=make_index(["a", "b"] * 20, ["train", "train", "val", "val"] * 10))

@@ -4,11 +4,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torchmetrics.functional.classification import multilabel_average_precision
 
 from cf_lightning.errors import ConfigError, DataError
 from cf_lightning.transfer import linear
-from cf_lightning.transfer.base import Split, accuracy, rank_of_truth
+from cf_lightning.transfer.accuracy import accuracies, rank_of_truth
 from cf_lightning.transfer.linear import LinearProbe
+from cf_lightning.transfer.splits import Split
+from cf_lightning.transfer.tally import Tally
 
 QUICK: dict[str, Any] = {"epochs": 10, "lr": 0.1}
 Fixture = Callable[..., Any]
@@ -136,6 +139,94 @@ def test_rank_of_truth_breaks_ties_downwards_and_never_trusts_nan() -> None:
     [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
 )
 def test_wilson_interval_as_published(hits: int, trials: int, low: float, high: float) -> None:
-    score = accuracy("top1", np.arange(trials) < hits, {})  # Newcombe 1998, table I, method 3
+    ranks = (np.arange(trials) >= hits).astype(np.int64)
+    (score,) = accuracies(ranks, 2, {})  # Newcombe 1998, table I, method 3
     assert score.value == hits / trials
     assert (round(score.ci_low, 4), round(score.ci_high, 4)) == (low, high)
+
+
+def by_hand(probe: LinearProbe, features: np.ndarray, labels: np.ndarray, steps: int) -> torch.Tensor:
+    """The logits of torch's own batch norm and linear layer after some steps on all samples."""
+    inputs, dim = torch.from_numpy(features), features.shape[1]
+    norm, layer = torch.nn.BatchNorm1d(dim), torch.nn.Linear(dim, 3)
+    generator = torch.Generator().manual_seed(probe.seed)
+    for parameter in layer.parameters():
+        torch.nn.init.uniform_(parameter, -(dim**-0.5), dim**-0.5, generator=generator)
+    groups: list[Any] = [
+        {"params": norm.parameters()},
+        {"params": layer.parameters(), "weight_decay": probe.weight_decay},
+    ]
+    assert isinstance(probe.lr, float)
+    optimizer = torch.optim.SGD(groups, lr=probe.lr * probe.batch_size / 256, momentum=0.9, nesterov=True)
+    for _ in range(steps):
+        loss = torch.nn.functional.cross_entropy(layer(norm(inputs)), torch.from_numpy(labels))
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+    with torch.inference_mode():
+        return layer.eval()(norm.eval()(inputs))
+
+
+@pytest.mark.parametrize("lrs", [[0.5], [0.1, 0.5, 2.0]])
+def test_probes_side_by_side_are_torchs_own_one_by_one(lrs: list[float]) -> None:
+    draw = np.random.default_rng(0)
+    labels = draw.integers(3, size=64)
+    features = (draw.normal(size=(64, 5)) + labels[:, None]).astype(np.float32)
+    split, settings = Split(np.arange(64), labels), {"epochs": 6, "batch_size": 64, "milestones": []}
+    probe = LinearProbe(lr=lrs, **settings)
+    probes, _ = probe._fit(lrs, features, split, 3, "cpu")
+    with torch.inference_mode():
+        found = probes(torch.from_numpy(features))
+    assert found.shape == (len(lrs), 64, 3)
+    for lr, logits in zip(lrs, found, strict=True):
+        expected = by_hand(LinearProbe(lr=lr, **settings), features, labels, steps=6)
+        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_learning_rate_is_chosen_on_a_share_of_train(measure: Fixture, blobs: Fixture) -> None:
+    target = blobs(spread=1.0)
+    lrs = [1e-7, 0.1, 1e37]  # learns nothing, learns, diverges
+    chosen = measure(LinearProbe(epochs=10, lr=lrs), target.features, target.labels, target.splits)
+    alone = measure(LinearProbe(epochs=10, lr=0.1), target.features, target.labels, target.splits)
+    assert chosen.value() == alone.value()
+    details = chosen.metrics[0]["details"]
+    num_train = target.splits.count("train")
+    assert (details["lr"], details["lrs"], details["lr_at_end"]) == (0.1, lrs, False)
+    assert details["tuned_on"] == (
+        f"{round(0.1 * num_train)} samples of train; then fitted on all {num_train}"
+    )
+    assert int(np.argmax(details["val_top1"])) == 1
+
+    rolled = target.labels_rolled_in("test")  # what the test split says has no part in the choice
+    again = measure(LinearProbe(epochs=10, lr=lrs), target.features, rolled, target.splits)
+    assert again.metrics[0]["details"]["val_top1"] == details["val_top1"]
+    with pytest.raises(ValueError, match="learning rates have to ascend"):
+        LinearProbe(lr=[0.1, 0.01])
+
+
+def test_several_labels_give_the_map_of_its_own_logits(
+    measure: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = np.random.default_rng(0)
+    truth = draw.random((1500, 3)) < 0.4
+    features = (truth @ draw.normal(size=(3, 8)) + draw.normal(size=(1500, 8))).astype(np.float16)
+    names = [" ".join(np.array(["a", "b", "c"])[row]) or None for row in truth]
+    splits = draw.choice(["train", "test"], size=1500).tolist()
+    seen: list[torch.Tensor] = []
+    add = Tally.add
+
+    def noted(self: Tally, scores: torch.Tensor) -> None:
+        seen.append(scores)
+        add(self, scores)
+
+    monkeypatch.setattr(Tally, "add", noted)
+    result = measure(LinearProbe(epochs=20, lr=[0.01, 0.1]), features, names, splits)
+    (score,) = result.metrics
+    rows = [row for row, split in enumerate(splits) if split == "test" and names[row]]
+    expected = multilabel_average_precision(
+        torch.cat(seen).sigmoid(), torch.from_numpy(truth[rows]).long(), 3
+    )
+    assert (score["metric"], score["n_test"]) == ("map", len(rows))
+    assert score["value"] == pytest.approx(float(expected), abs=0.002)
+    assert score["value"] > 0.7 > truth.mean()
+    assert len(score["details"]["val_map"]) == 2

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from cf_lightning.rows import describe_rows
-from cf_lightning.transfer import linear
-from cf_lightning.transfer.base import Score, Split
+from cf_lightning.transfer import linear, tally
+from cf_lightning.transfer.base import Score
 from cf_lightning.transfer.knn import KNN
 from cf_lightning.transfer.linear import LinearProbe
+from cf_lightning.transfer.probes import Probes
+from cf_lightning.transfer.splits import Split
 
 Fixture = Callable[..., Any]
 VIEWS = 3
@@ -22,25 +23,25 @@ VIEWS = 3
 class Fitted:
     """The last probe that was fitted, and the ranks that it gave."""
 
-    probe: nn.Module
+    probe: Probes
     ranks: np.ndarray
 
 
 @pytest.fixture
 def fitted(monkeypatch: pytest.MonkeyPatch) -> Fitted:
     found = Fitted()
-    initial, accuracies = LinearProbe._initial, linear.accuracies
+    init, accuracies = Probes.__init__, tally.accuracies
 
-    def note_probe(self: LinearProbe, dim: int, num_classes: int) -> nn.Module:
-        found.probe = initial(self, dim, num_classes)
-        return found.probe
+    def note_probe(self: Probes, *args: Any) -> None:
+        init(self, *args)
+        found.probe = self
 
-    def note_ranks(ranks: np.ndarray, num_classes: int, details: dict[str, Any]) -> list[Score]:
+    def note_ranks(ranks: np.ndarray, *args: Any) -> list[Score]:
         found.ranks = ranks
-        return accuracies(ranks, num_classes, details)
+        return accuracies(ranks, *args)
 
-    monkeypatch.setattr(LinearProbe, "_initial", note_probe)
-    monkeypatch.setattr(linear, "accuracies", note_ranks)
+    monkeypatch.setattr(Probes, "__init__", note_probe)
+    monkeypatch.setattr(tally, "accuracies", note_ranks)
     return found
 
 
@@ -73,7 +74,7 @@ def test_the_score_of_a_video_is_the_mean_of_the_softmax_of_its_views(
     by_hand = []
     with torch.inference_mode():
         for row, label in zip(test.rows.tolist(), test.labels.tolist(), strict=True):
-            clips = [fitted.probe(torch.from_numpy(features[row, view])[None])[0] for view in range(VIEWS)]
+            clips = [fitted.probe(torch.from_numpy(features[row, view])[None])[0, 0] for view in range(VIEWS)]
             mean = torch.stack([scores.exp() / scores.exp().sum() for scores in clips]).mean(0)
             by_hand.append(int((mean > mean[label]).sum()))
     assert fitted.ranks.tolist() == by_hand
@@ -117,7 +118,7 @@ def test_views_that_are_equal_say_what_one_of_them_says(
 
     evaluate(features[:, :1].repeat(VIEWS, 1), train, test, **all_at_once)
 
-    for name in ("1.weight", "1.bias", "0.weight", "0.bias", "0.running_mean"):
+    for name in ("weights.0", "biases.0", "scales.0", "shifts.0", "norm.running_mean"):
         torch.testing.assert_close(fitted.probe.state_dict()[name], one[name], rtol=1e-4, atol=1e-5)
     assert np.array_equal(fitted.ranks, ranks)
 

@@ -1,10 +1,11 @@
 """What a contestant is: something that enters the table with a trunk."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cf_lightning.chain import Chain, Config, Teacher, plain
+from cf_lightning.chain import Chain, Config, Pretrained, plain
 from cf_lightning.config import Component
 from cf_lightning.errors import ConfigError
 from cf_lightning.plan import Plan, Step
@@ -57,17 +58,17 @@ class Contestant(Component, ABC):
             ConfigError: it cannot be made from this chain.
         """
 
-    def _refused(self, name: str, teacher: Teacher, needed: str) -> ConfigError:
+    def _refused(self, name: str, teacher: Pretrained, needed: str) -> ConfigError:
         kind = teacher.node.get("task", teacher.node)["_target_"].rpartition(".")[2]
         return ConfigError(f"contestant={name}: needs {needed}, and the teacher is {kind}; leave {name} out")
 
 
-def of(name: str, teacher: Teacher) -> str:
+def of(name: str, teacher: Pretrained) -> str:
     """A contestant's name where each of several teachers has one."""
     return f"{name}_{teacher.name}" if teacher.name else name
 
 
-def about(teachers: list[Teacher]) -> dict[str, str]:
+def about(teachers: Sequence[Pretrained]) -> dict[str, str]:
     """What the table says of teachers whose weights are random ones."""
     random = [of("teacher", teacher) for teacher in teachers if teacher.node.get("pretrained") is False]
     return {"not pre-trained": " ".join(random)} if random else {}

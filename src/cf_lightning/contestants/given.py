@@ -8,7 +8,7 @@ from cf_lightning.plan import Plan
 
 
 class Random(Contestant):
-    """The student's architecture as it is initialised.
+    """The student's architecture as it is initialised; the teacher's where there is no student.
 
     Attributes:
         seed: of the weights.
@@ -18,7 +18,8 @@ class Random(Contestant):
 
     def enter(self, name: str, plan: Plan, chain: Chain) -> list[Entry]:
         """Nothing to plan."""
-        return [Entry(name, chain.student.node["model"], None, chain.k, random_seed=self.seed)]
+        made = chain.student if chain.rounds else chain.pretrained[0].trunk
+        return [Entry(name, made.node["model"], None, chain.k, random_seed=self.seed)]
 
 
 class Pretrained(Contestant):
@@ -35,7 +36,7 @@ class Pretrained(Contestant):
                 made_by={"pretrain": [teacher.trunk]},
                 details=about([teacher]),
             )
-            for teacher in chain.teachers
+            for teacher in chain.pretrained
         ]
 
 

@@ -21,7 +21,7 @@ class Longer(Contestant):
     def enter(self, name: str, plan: Plan, chain: Chain) -> list[Entry]:
         """One more training for each teacher."""
         entries = []
-        for teacher in chain.teachers:
+        for teacher in chain.pretrained:
             if teacher.data is None:
                 raise self._refused(name, teacher, "a teacher that is trained here")
             node = {**teacher.node, "epochs": round(self.times * teacher.node["epochs"])}

@@ -25,6 +25,8 @@ SCHEMA = pa.schema(
         ("offset", pa.int64()),  # where its bytes begin in the container
     ]
 )
+# a last column that is there only where a source knows it: classes of a sample that are not to be counted
+DIFFICULT = pa.field("difficult", pa.list_(pa.string()))
 
 
 def has_target(targets: np.ndarray) -> np.ndarray:
@@ -36,14 +38,16 @@ class Index:
     """An immutable table of samples; row i is sample i of features, labels and assignments.
 
     Args:
-        table: columns as in ``SCHEMA``, already in the order in which rows are numbered.
+        table: columns as in ``SCHEMA``, and ``DIFFICULT`` or not, already in the order in which rows are
+            numbered.
         origin: the root, for messages.
     """
 
     FILE = "index.parquet"
 
     def __init__(self, table: pa.Table, origin: str) -> None:
-        self.table = table.cast(SCHEMA).combine_chunks()
+        schema = SCHEMA.append(DIFFICULT) if DIFFICULT.name in table.column_names else SCHEMA
+        self.table = table.cast(schema).combine_chunks()
         self.origin = origin
 
     def __len__(self) -> int:
@@ -62,7 +66,7 @@ class Index:
     def fingerprint(self) -> str:
         """Twenty hexadecimal digits of the sha256 over every row: the identity of the data."""
         sha = hashlib.sha256()
-        for name in SCHEMA.names:
+        for name in self.table.column_names:
             sha.update(repr(self.table[name].to_pylist()).encode())
         return sha.hexdigest()[:20]
 
@@ -96,8 +100,14 @@ class Index:
     @cached_property
     def classes(self) -> list[str]:
         """Class names in alphabetical order; the position is the class's number."""
-        names = pc.list_flatten(self.table["labels"]).unique().to_pylist()
-        return sorted(names)
+        columns = [self.table[name] for name in ("labels", "difficult") if name in self.table.column_names]
+        return sorted({name for column in columns for name in pc.list_flatten(column).unique().to_pylist()})
+
+    @cached_property
+    def has_several_labels(self) -> bool:
+        """Whether each class is a question by itself: a sample has several, or may have difficult ones."""
+        counts = pc.list_value_length(self.table["labels"]).to_numpy()
+        return bool(counts.max(initial=0) > 1) or DIFFICULT.name in self.table.column_names
 
     def single_labels(self) -> np.ndarray:
         """(N,) int64: the class of each row, -1 where it has none.

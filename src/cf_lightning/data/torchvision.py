@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from cf_lightning.data.containers import File, sample_table
 from cf_lightning.data.image_source import ImageSource
 from cf_lightning.data.index import SPLITS, Index
+from cf_lightning.data.published.counts import Count, check_counts
 from cf_lightning.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,16 +32,22 @@ class TorchvisionImages(ImageSource):
 
     Attributes:
         name: of the class in ``torchvision.datasets``, such as CIFAR10, FashionMNIST or Flowers102.
+        partition: which of the ways to split, of data sets such as DTD that have several.
         download: fetch what is missing below the root.
+        expected: how many classes, samples, or samples of a split it was published with, before any is set
+            aside; ``None`` takes what is there.
     """
 
     name: str
+    partition: int | None = Field(default=None, ge=1)
     download: bool = False
+    expected: dict[Count, int] | None = None
 
     _opened: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     def list_samples(self) -> pa.Table:
-        """One row for each item; its key is NAME/SPLIT/NUMBER."""
+        """One row for each item; its key is NAME/SPLIT/NUMBER, and NAME tells the partition, too."""
+        title = self.name if self.partition is None else f"{self.name} partition {self.partition}"
         keys: list[str] = []
         splits: list[str] = []
         labels: list[list[str]] = []
@@ -49,14 +56,16 @@ class TorchvisionImages(ImageSource):
             if dataset is None:
                 continue
             self._opened[split] = dataset
-            keys += [f"{self.name}/{split}/{number:08d}" for number in range(len(dataset))]
+            keys += [f"{title}/{split}/{number:08d}" for number in range(len(dataset))]
             splits += [split] * len(dataset)
             labels += self._labels(dataset)
         if not keys:
             raise DataError(
                 f"name={self.name}: torchvision.datasets.{self.name} has no split named train or test"
             )
-        return sample_table([File(key, None) for key in keys], splits, labels, [[]] * len(keys))
+        table = sample_table([File(key, None) for key in keys], splits, labels, [[]] * len(keys))
+        check_counts(table, self.expected, self.root)
+        return table
 
     def decode(self, index: Index, row: int) -> "Tensor":
         """(3, H, W) uint8 RGB of one item, made from the Pillow image that torchvision gives."""
@@ -71,10 +80,12 @@ class TorchvisionImages(ImageSource):
         """The data set's part for ``split``, ``None`` where it has none."""
         dataset_class = self._dataset_class()
         root = Path(self.root).expanduser() if download and self.root else self.folder()
-        fetch = {"download": True} if download else {}
+        arguments: dict[str, Any] = {"download": True} if download else {}
+        if self.partition is not None:
+            arguments["partition"] = self.partition
         for choice in _split_arguments(dataset_class, split):
             try:
-                return dataset_class(str(root), **choice, **fetch)
+                return dataset_class(str(root), **choice, **arguments)
             except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
                 if isinstance(error, ValueError) and "for argument split" in str(error):
                     continue  # torchvision's verify_str_arg: there is no split of this name
@@ -101,6 +112,11 @@ class TorchvisionImages(ImageSource):
             raise DataError(
                 f"name={self.name}: no data set with one class an image ({_first_line(error)})"
             ) from error
+        if named and max(numbers, default=-1) >= len(names):  # of Pets, names are those that a split has
+            raise DataError(
+                f"root={self.root} name={self.name}: {len(set(numbers))} classes, but one of them has number "
+                f"{max(numbers)}; a split lacks images: complete it"
+            )
         return [[names[n] if named else str(n)] if n >= 0 else [] for n in numbers]
 
 
@@ -119,7 +135,8 @@ def _class_numbers(dataset: Any) -> list[int]:
     for name in ("targets", "labels", "_labels", "y"):
         if hasattr(dataset, name):
             numbers = [int(number) for number in getattr(dataset, name)]
-            if len(numbers) == len(dataset) and numbers[-1] == dataset[len(dataset) - 1][1]:
+            last = len(dataset) - 1
+            if len(numbers) == len(dataset) and (last < 0 or numbers[last] == dataset[last][1]):
                 return numbers
     return [int(dataset[number][1]) for number in range(len(dataset))]
 

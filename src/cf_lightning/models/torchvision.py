@@ -105,11 +105,17 @@ def check_name(name: str, module: "ModuleType") -> None:
         raise ConfigError(f"model.name={name}: not a torchvision {kind} network; near: {close}")
 
 
+def classifier_of(network: "nn.Module", kind: "type[nn.Module]") -> str:
+    """The name of the last layer of a kind, linear or a convolution."""
+    names: list[str] = [name for name, module in network.named_modules() if isinstance(module, kind)]
+    return names[-1]
+
+
 def remove_classifier(network: "nn.Module", kind: "type[nn.Module]") -> int:
     """Put the identity in place of the last layer of a kind, linear or a convolution; the width it read."""
     from torch import nn
 
-    place = [name for name, module in network.named_modules() if isinstance(module, kind)][-1]
+    place = classifier_of(network, kind)
     parent, _, last = place.rpartition(".")
     feature_dim = network.get_parameter(f"{place}.weight").shape[1]
     setattr(network.get_submodule(parent), last, nn.Identity())

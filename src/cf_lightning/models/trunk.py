@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cf_lightning.errors import DataError
+from cf_lightning.models.small_maps import in_float32
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -42,6 +43,7 @@ class Trunk(nn.Module):
         clips: bool = False,
     ) -> None:
         super().__init__()
+        in_float32(network)
         self.network = network
         self.feature_dim = feature_dim
         self.axes = 4 if clips else 3  # of a single input

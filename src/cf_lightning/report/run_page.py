@@ -13,7 +13,7 @@ from cf_lightning.errors import DataError
 from cf_lightning.report.gallery import BYTES, clustering
 from cf_lightning.report.page import write_page
 from cf_lightning.report.training import training_curves
-from cf_lightning.results import Result, gain, notes, read_results, student_of, table_rows
+from cf_lightning.results import Result, gain, is_shown, notes, read_results, student_of, table_rows
 from cf_lightning.runs import Run, RunStep
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def write_run_report(folder: Path) -> Path:
 
 def result_table(results: list[Result]) -> dict[str, Any] | None:
     """As on the terminal: a row for each target and protocol, a column for each contestant."""
-    shown = [result for result in results if result.metric != "top5"]
+    shown = [result for result in results if is_shown(result.metric)]
     if not shown:
         return None
     contestants = list(dict.fromkeys(result.contestant for result in shown))

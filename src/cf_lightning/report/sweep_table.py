@@ -9,7 +9,8 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from cf_lightning.sweep import Estimate, Job, Panel, Point, points
+from cf_lightning.results import Panel, is_shown
+from cf_lightning.sweep import Estimate, Job, Point, points
 
 DEFAULT = "default"  # the variant of a run that sets nothing of what others set
 END = r"\\"  # of a row in LaTeX
@@ -44,7 +45,7 @@ class Table:
 
 def table_of(jobs: Sequence[Job]) -> Table:
     """Arrange the points of the finished jobs; top-5 is only in ``sweep.csv``, as of a single run."""
-    shown = [point for point in points(jobs) if point.panel.metric != "top5"]
+    shown = [point for point in points(jobs) if is_shown(point.panel.metric)]
     cells = {((point.panel, point.variant), (point.contestant, point.k)): point for point in shown}
     several = len({point.panel.layer for point in shown}) > 1
     variants = list(dict.fromkeys(job.variant for job in jobs if job.results))

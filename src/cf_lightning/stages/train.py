@@ -126,6 +126,7 @@ class Train(Stage):
     def run(self, out: Path, **inputs: Path) -> None:
         """Train, continuing from the last whole epoch of an earlier attempt."""
         from cf_lightning.callbacks.epoch_checkpoint import EpochCheckpoint
+        from cf_lightning.callbacks.finite import FiniteLoss
         from cf_lightning.callbacks.history import History
         from cf_lightning.data.module import SampleDataModule
         from cf_lightning.trainer import build_trainer
@@ -146,7 +147,7 @@ class Train(Stage):
             workers=self.runtime.num_workers(),
         )
         history, checkpoint = History(out), EpochCheckpoint(out)
-        callbacks = [history, *self._callbacks(index), checkpoint]
+        callbacks = [FiniteLoss(self.optimization.lr), history, *self._callbacks(index), checkpoint]
         trainer = build_trainer(self.runtime, out, self.precision, callbacks, self.epochs)
         self._divide(module, trainer)
         trainer.fit(module, samples, ckpt_path=checkpoint.found(), weights_only=True)

@@ -22,13 +22,15 @@ class Transfer(Stage):
     several; ``data``, the target's index.
 
     Outputs: ``metrics.json``, a list of scores as in ``transfer.base.Score`` with protocol and layer;
-    ``facts.json``, the values in percent.
+    ``draws.npy``, (scores, DRAWS) float64, their values on resampled test samples; ``facts.json``, the values
+    in percent.
 
     Attributes:
         protocol: how features are measured.
     """
 
     RANKS: ClassVar[Literal["all", "one"]] = "one"
+    VERSION: ClassVar[int] = 2
 
     protocol: Protocol
 
@@ -59,8 +61,9 @@ class Transfer(Stage):
 
 
 def write_scores(out: Path, scores: list[Score], protocol: str, layer: str) -> None:
-    """Write ``metrics.json``, a list of scores with protocol and layer, and ``facts.json``, for people."""
-    metrics = [{**asdict(score), "protocol": protocol, "layer": layer} for score in scores]
+    """Write ``metrics.json``, ``draws.npy`` and ``facts.json``."""
+    rows = [{**asdict(score), "protocol": protocol, "layer": layer} for score in scores]
+    np.save(out / "draws.npy", np.stack([row.pop("draws") for row in rows]))
     facts = {score.metric: round(100 * score.value, 1) for score in scores}
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    (out / "metrics.json").write_text(json.dumps(rows, indent=1))
     (out / "facts.json").write_text(json.dumps(facts))

@@ -8,9 +8,9 @@ from typing import Any
 import wandb
 from wandb.plot.custom_chart import CustomChart
 
-from cf_lightning.results import STUDENTS, Result, cell, gain
+from cf_lightning.results import STUDENTS, Panel, Result, cell, gain, is_shown, panel_of
 from cf_lightning.runs import RunStep
-from cf_lightning.sweep import Panel, Point, panel_of
+from cf_lightning.sweep import Point
 
 Line = list[tuple[int, float]]  # k and a value, k ascending
 
@@ -57,7 +57,7 @@ def k_curves(points: Sequence[Point]) -> dict[str, CustomChart]:
     """
     charts: dict[str, CustomChart] = {}
     gains: dict[str, Line] = {}
-    for panel in dict.fromkeys(point.panel for point in points if point.panel.metric != "top5"):
+    for panel in dict.fromkeys(point.panel for point in points if is_shown(point.panel.metric)):
         here = [point for point in points if point.panel == panel]
         lines = _lines(here)
         ks = sorted({k for line in lines.values() for k, _ in line})

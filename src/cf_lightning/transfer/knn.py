@@ -1,18 +1,21 @@
 """k nearest neighbours: what the features say without any training."""
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cf_lightning.data.index import Index
 from cf_lightning.errors import ConfigError
 from cf_lightning.progress import progress_bar
-from cf_lightning.transfer.base import Protocol, Score, Split, accuracies, load, rank_of_truth
+from cf_lightning.transfer.base import Protocol, Score, load
+from cf_lightning.transfer.splits import Split
+from cf_lightning.transfer.tally import Tally
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Neighbours = Annotated[int, Field(ge=1)]
 TRAIN_CHUNK, TEST_CHUNK = 16_384, 1024  # samples compared at once; 64 MB of similarities
 
 
@@ -22,21 +25,34 @@ class KNN(Protocol):
     Wu et al. 2018, section 3.4. Exact: each test sample is compared with every training sample. A class
     without a vote is never a hit; ties of votes go to the lower class.
 
+    Where samples have several labels, a neighbour votes for each class that it has.
+
     Attributes:
-        k: neighbours that vote.
+        k: neighbours that vote; of several k, found in one pass, each has metrics of its own (``top1_k20``).
         temperature: the smaller, the more the nearest ones count.
     """
 
     NAME: ClassVar[str] = "knn"
     VERSION: ClassVar[int] = 1
 
-    k: int = Field(default=20, ge=1)
+    k: Neighbours | Annotated[list[Neighbours], Field(min_length=1)] = 20
     temperature: float = Field(default=0.07, gt=0)
+
+    @field_validator("k")
+    @classmethod
+    def _each_once(cls, k: int | list[int]) -> int | list[int]:
+        if isinstance(k, list) and len(set(k)) < len(k):
+            raise ValueError("a k stands there twice; name each once")
+        return k
+
+    @property
+    def _ks(self) -> list[int]:
+        return self.k if isinstance(self.k, list) else [self.k]
 
     def splits(self, index: Index, skipped: np.ndarray) -> tuple[Split, Split]:
         """As every protocol; refuses a k that is larger than the number of training samples."""
         train, test = super().splits(index, skipped)
-        if self.k > len(train):
+        if max(self._ks) > len(train):
             raise ConfigError(
                 f"transfer.knn.protocol.k={self.k}: root={index.origin} has {len(train)} labelled samples in "
                 f"split train; k is at most that"
@@ -49,17 +65,13 @@ class KNN(Protocol):
         Raises:
             DataError: a feature is not finite.
         """
-        import torch
-
-        num_classes = int(train.labels.max()) + 1
         cosines, neighbours = self._nearest(features, train.rows, test.rows, device)
-        classes = torch.from_numpy(train.labels).to(device)[neighbours]
-        truth = torch.from_numpy(test.labels).to(device)
-        ranks = []
-        for start in range(0, len(test), TEST_CHUNK):
-            chunk = slice(start, start + TEST_CHUNK)
-            ranks.append(self._vote(cosines[chunk], classes[chunk], truth[chunk], num_classes))
-        return accuracies(torch.cat(ranks).cpu().numpy(), num_classes, self.model_dump())
+        scores = []
+        for k in self._ks:
+            details = self.model_dump() | {"k": k}
+            tally = self._vote(cosines[:, :k], neighbours[:, :k], train, test)
+            scores += tally.scores(details, f"_k{k}" if isinstance(self.k, list) else "")
+        return scores
 
     def _nearest(
         self, features: np.ndarray, train_rows: np.ndarray, test_rows: np.ndarray, device: str
@@ -68,9 +80,9 @@ class KNN(Protocol):
         import torch
         from torch.nn.functional import normalize
 
-        num_test = len(test_rows)
-        best = torch.full((num_test, self.k), -torch.inf, device=device)
-        places = torch.zeros((num_test, self.k), dtype=torch.int64, device=device)
+        k, num_test = max(self._ks), len(test_rows)
+        best = torch.full((num_test, k), -torch.inf, device=device)
+        places = torch.zeros((num_test, k), dtype=torch.int64, device=device)
         with progress_bar(num_test, "samples") as progress:
             for first in range(0, len(train_rows), TRAIN_CHUNK):
                 bank = normalize(load(features, train_rows[first : first + TRAIN_CHUNK], device)).T
@@ -80,16 +92,32 @@ class KNN(Protocol):
                     cosines = normalize(load(features, test_rows[chunk], device)) @ bank
                     both = torch.cat([best[chunk], cosines], dim=1)
                     origin = torch.cat([places[chunk], positions.expand_as(cosines)], dim=1)
-                    best[chunk], among = both.topk(self.k, dim=1)
+                    best[chunk], among = both.topk(k, dim=1)
                     places[chunk] = origin.gather(1, among)
                     progress.update(len(cosines) * len(positions) / len(train_rows))
         return best, places
 
-    def _vote(self, cosines: "Tensor", classes: "Tensor", truth: "Tensor", num_classes: int) -> "Tensor":
-        """The rank of the true class, (n,), from the neighbours' cosines and classes, (n, k)."""
-        weights = ((cosines - cosines[:, :1]) / self.temperature).exp()  # the nearest counts 1: no overflow
-        votes = weights.new_zeros(len(truth), num_classes)
-        for weight, voted in zip(weights.T, classes.T, strict=True):
-            votes.scatter_add_(1, voted[:, None], weight[:, None])  # one by one: the order of sums is fixed
-        without_vote = votes.gather(1, truth[:, None])[:, 0] == 0
-        return rank_of_truth(votes, truth).masked_fill(without_vote, num_classes)
+    def _vote(self, cosines: "Tensor", neighbours: "Tensor", train: Split, test: Split) -> Tally:
+        """The votes of (n, k) neighbours, positions in train."""
+        import torch
+
+        several, num_classes = train.labels.ndim == 2, train.num_classes
+        tally, known = Tally(test, num_classes), torch.from_numpy(train.labels).to(cosines.device)
+        for start in range(0, len(test), TEST_CHUNK):
+            chunk = slice(start, start + TEST_CHUNK)
+            near = cosines[chunk]
+            weights = ((near - near[:, :1]) / self.temperature).exp()  # the nearest counts 1: no overflow
+            votes = weights.new_zeros(len(near), num_classes)
+            # one neighbour after the other: the order of sums is fixed
+            for weight, voter in zip(weights.T, neighbours[chunk].T, strict=True):
+                if several:
+                    votes += weight[:, None] * (known[voter] == 1)
+                else:
+                    votes.scatter_add_(1, known[voter][:, None], weight[:, None])
+            if several:  # a share, to be compared between samples
+                votes /= weights.sum(1, keepdim=True)
+            else:  # without a vote the true class is no hit
+                truth = torch.from_numpy(test.labels[chunk]).to(votes.device)[:, None]
+                votes = votes.masked_fill(votes.gather(1, truth) == 0, torch.nan)
+            tally.add(votes)
+        return tally

@@ -1,14 +1,14 @@
-"""``Ranking``: how many classes a classifier places before the true one, sample by sample."""
+"""What a classifier says of test samples: ``Ranking`` where they have one label, else ``ClassScores``."""
 
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
-from cf_lightning.transfer.base import rank_of_truth
+from cf_lightning.transfer.accuracy import rank_of_truth
 
 
 class Ranking(LightningModule):
-    """Only ``predict_step``; use it with ``trainer.predict`` and a ``RowWriter``.
+    """How many classes are placed before the true one; only ``predict_step``, for a ``RowWriter``.
 
     Args:
         classifier: of one head; put into evaluation mode by Lightning.
@@ -28,3 +28,16 @@ class Ranking(LightningModule):
         if scores.ndim == 3:
             scores = scores.softmax(2).mean(1)
         return index, rank_of_truth(scores, targets)[:, None]
+
+
+class ClassScores(Ranking):
+    """As ``Ranking``, but with the score of each class."""
+
+    def predict_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> tuple[Tensor, Tensor]:
+        """``(inputs, targets, index)`` to ``(index, scores)``: (B,) int64 and (B, C) float32.
+
+        Logits; of inputs in V views each, (B, V, ...), the mean of their probabilities.
+        """
+        inputs, _, index = batch
+        scores = self.classifier(inputs)
+        return index, scores.sigmoid().mean(1) if scores.ndim == 3 else scores

@@ -33,4 +33,4 @@ class HMDB51(PublishedVideos):
             label = name.removesuffix(ending)
             for row in self.annotations(f"{LISTS}/{name}", r"(.+\.avi)\s+([012])", "NAME.avi 1"):
                 if row[2] in SPLITS:
-                    yield Listed(self.file(f"{label}/{row[1]}"), SPLITS[row[2]], label)
+                    yield Listed(self.file(f"{label}/{row[1]}"), SPLITS[row[2]], [label])

@@ -27,7 +27,7 @@ class Kinetics(PublishedVideos):
             for row in self.annotations(f"annotations/{split}.csv", LINE, like, header=1):
                 name = f"{row['id']}_{int(row['start']):06d}_{int(row['end']):06d}"
                 file = mended.get(row["id"]) or files.get(name) or File(f"{split}/{name}.mp4", None)
-                yield Listed(file, split, row["label"])
+                yield Listed(file, split, [row["label"]])
 
 
 def _name(file: File) -> str:

@@ -38,7 +38,7 @@ class SomethingSomethingV1(PublishedVideos):
                         f"root={self.root}: {name}: {row[0]!r} has a label that "
                         f"something-something-v1-labels.csv does not name"
                     )
-                yield Listed(self._frames(f"{FRAMES}/{row[1]}"), split, row[2])
+                yield Listed(self._frames(f"{FRAMES}/{row[1]}"), split, [row[2]])
 
     def open(self, index: Index, row: int) -> "Video":
         """The frames of one video.

@@ -33,4 +33,4 @@ class Sports1M(PublishedVideos):
                         f"names {len(names)} of them, from 0 to {len(names) - 1}"
                     )
                 file = files.get(row["id"]) or File(f"videos/{row['id']}.mp4", None)
-                yield Listed(file, split, names[int(row["label"])])
+                yield Listed(file, split, [names[int(row["label"])]])

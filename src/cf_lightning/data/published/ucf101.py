@@ -37,4 +37,4 @@ class UCF101(PublishedVideos):
                         f"root={self.root}: {name}: {row[0]!r} is not what classInd.txt says, where "
                         f"{row['label']} is {known}; take both from the same archive"
                     )
-                yield Listed(self.file(f"UCF-101/{row['path']}"), split, row["label"])
+                yield Listed(self.file(f"UCF-101/{row['path']}"), split, [row["label"]])
