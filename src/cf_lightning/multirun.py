@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from pydantic import BaseModel
 
 from cf_lightning.config import build
@@ -87,6 +87,10 @@ class Driver(Callback):
         if "timeout_min" in config.hydra.launcher:
             minutes = config.hydra.launcher.timeout_min
             print(f"a job is ended after {minutes} minutes (hydra.launcher.timeout_min)", flush=True)
+        if "submitit_folder" in config.hydra.launcher:
+            # submitit makes a folder that is named by the job when the job may have begun to write there
+            with read_write(config.hydra.launcher) as launcher:
+                launcher.submitit_folder = launcher.submitit_folder.replace("/%j", "")
         driver = os.getpid() if parts else None
         sweep = Sweep(began=now(), overrides=overrides, shares=parts, driver=driver)
         (Driver.folder / SLOTS).mkdir(parents=True, exist_ok=True)
