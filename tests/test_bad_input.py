@@ -42,6 +42,10 @@ CASES = {
         r"Could not load 'contestant/techer'",
     ),
     "several nodes": (["+experiment=demo", "runtime.nodes=2"], r"runtime\.nodes=2"),
+    "no such layer": (
+        ["+experiment=demo", "target_features.layers=[layer9]"],
+        r"target_features.*layers=\[layer9\]: the network has no such layer; it has 0, .*",
+    ),
     "knn above the images": (
         ["+experiment=demo", "transfer.knn.protocol.k=601"],
         r"transfer\.knn\.protocol\.k=601.*600",

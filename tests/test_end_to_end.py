@@ -90,3 +90,19 @@ def test_a_row_of_the_table_follows_from_the_contestants_asked_for(cli: Cli, tmp
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "run" / "results.csv", newline="") as file:
         assert {row["contestant"] for row in csv.DictReader(file)} == {"teacher"}
+
+
+@pytest.mark.slow
+def test_the_table_shows_each_layer(image_folder: Callable[..., Path], cli: Cli, tmp_path: Path) -> None:
+    done = cli(
+        *("+experiment=demo", f"data.root={image_folder(24)}", "data=folder", "contestant=[random]"),
+        *("pretrain=supervised", "model=torchvision", "model.name=resnet18", "rounds=0", "target=[species]"),
+        *("transfer=[knn,linear]", "target_features.layers=[layer3,layer4]"),
+        *("transfer.linear.protocol.epochs=2", "runtime.accelerator=cpu"),
+    )
+    assert done.returncode == 0, done.stderr
+    rows = scores(tmp_path / "run")
+    assert {(row["protocol"], row["layer"]) for row in rows} == {
+        (protocol, layer) for protocol in ("knn", "linear") for layer in ("layer3", "layer4")
+    }
+    assert "knn layer4 top1" in " ".join(done.stdout.split())

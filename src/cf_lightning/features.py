@@ -1,10 +1,13 @@
 """``FeatureExtractionModule``: features of a trunk, batch by batch, each with its row."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.nn import functional
 
+from cf_lightning.models.layers import Layers
 from cf_lightning.models.trunk import Trunk
 
 
@@ -13,22 +16,26 @@ class FeatureExtractionModule(LightningModule):
 
     Args:
         trunk: put into evaluation mode by Lightning.
-        layer: name of a sub-module of the trunk's network; default its output, the pooled
-            penultimate features.
+        layers: names of sub-modules of the trunk's network, whose features stand beside each other; default
+            its output, the pooled penultimate features.
+        layer_dim: how finely a layer's map is averaged, see ``Layers``.
         dtype: of the features returned.
-        normalize: divide each feature by its L2 norm.
+        normalize: divide each layer's feature by its L2 norm.
     """
 
     def __init__(
         self,
         trunk: Trunk,
-        layer: str | None = None,
+        layers: Sequence[str] = (),
+        layer_dim: int | None = None,
         dtype: torch.dtype = torch.float16,
         normalize: bool = False,
     ) -> None:
         super().__init__()
         self.trunk = trunk.channels_last()
-        self.features = trunk if layer is None else trunk.layer(layer)
+        self.features: Callable[[Tensor], list[Tensor]] = lambda inputs: [trunk(inputs)]
+        if layers:
+            self.features = Layers(trunk, layers, layer_dim)
         self.out_dtype, self.normalize = dtype, normalize
 
     def predict_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> tuple[Tensor, Tensor]:
@@ -37,7 +44,7 @@ class FeatureExtractionModule(LightningModule):
         Of inputs in V views each, (B, V, ...), as ``VideoClipDataModule`` has them, (B, V, D).
         """
         inputs, _, index = batch
-        features = self.features(inputs).float()
+        features = [one.float() for one in self.features(inputs)]
         if self.normalize:
-            features = functional.normalize(features, dim=-1)
-        return index, features.to(self.out_dtype)
+            features = [functional.normalize(one, dim=-1) for one in features]
+        return index, torch.cat(features, dim=-1).to(self.out_dtype)

@@ -89,7 +89,8 @@ class Driver(Callback):
             print(f"a job is ended after {minutes} minutes (hydra.launcher.timeout_min)", flush=True)
         if "submitit_folder" in config.hydra.launcher:
             # submitit makes a folder that is named by the job when the job may have begun to write there
-            with read_write(config.hydra.launcher) as launcher:
+            with read_write(config.hydra.launcher):
+                launcher = config.hydra.launcher
                 launcher.submitit_folder = launcher.submitit_folder.replace("/%j", "")
         driver = os.getpid() if parts else None
         sweep = Sweep(began=now(), overrides=overrides, shares=parts, driver=driver)

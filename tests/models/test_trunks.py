@@ -42,15 +42,6 @@ def test_normalisation_is_part_of_the_trunk() -> None:
     torch.testing.assert_close(seen[0], expected.expand(1, 3, 2, 2))
 
 
-def test_a_layer_by_name_is_its_average_pooled_map() -> None:
-    trunk = TorchvisionTrunk(name="resnet18").build().eval()
-    images = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
-    assert trunk.layer("layer3")(images).shape == (2, 256)
-    torch.testing.assert_close(trunk.layer("layer4")(images), trunk(images))
-    with pytest.raises(DataError, match=r"extract.layer=layer9: no such layer; .*layer4"):
-        trunk.layer("layer9")
-
-
 def test_weights_survive_the_file_and_another_architecture_is_refused(tmp_path: Path) -> None:
     trunk = TinyTrunk(width=2).build()
     trunk.mean += 0.1
@@ -84,14 +75,6 @@ def test_a_transformers_tokens_by_pool() -> None:
     torch.testing.assert_close(features["cls"], tokens[:, 0])
     torch.testing.assert_close(features["mean"], tokens[:, 1:].mean(1))
     torch.testing.assert_close(features["auto"], features["cls"])
-
-
-def test_a_transformers_block_by_name() -> None:
-    trunk = TimmTrunk(name="test_vit").build().eval()
-    images = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
-    assert trunk.layer("blocks.0")(images).shape == (2, 64)
-    tokens = trunk.network.forward_features((images / 255 - trunk.mean) / trunk.std)
-    torch.testing.assert_close(trunk.layer("norm")(images), tokens.mean(1))
 
 
 @pytest.mark.parametrize(

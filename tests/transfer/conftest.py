@@ -55,12 +55,13 @@ def measure(tmp_path: Path) -> Callable[..., Measured]:
         labels: Labels,
         splits: Sequence[str],
         skipped: Sequence[int] = (),
+        layers: dict[str, int] | None = None,
     ) -> Measured:
         index = _index(labels, splits)
         index.write(tmp_path)
         np.save(tmp_path / "features.npy", features.astype(np.float16))
         np.save(tmp_path / "skipped.npy", np.array(skipped, dtype=np.int64))
-        describe_rows(tmp_path, "features", index, layer=None)
+        describe_rows(tmp_path, "features", index, layers=layers or {"pooled": features.shape[-1]})
         stage = Transfer(protocol=protocol, runtime=Runtime(accelerator="cpu"))  # type: ignore[arg-type]
         stage.check(data=index)
         stage.run(tmp_path, features=tmp_path, data=tmp_path)

@@ -1,8 +1,7 @@
 """The trunk: a network without its classifier, with the normalisation of its inputs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -65,38 +64,6 @@ class Trunk(nn.Module):
         normalised = (batch.float() / 255 - self.mean) / self.std
         features: Tensor = self.network(normalised.contiguous(memory_format=self._memory_format))
         return features.reshape(*inputs.shape[: -self.axes], *features.shape[1:])
-
-    def layer(self, name: str) -> Callable[[Tensor], Tensor]:
-        """A function like ``forward`` that gives the output of the sub-module ``name`` instead.
-
-        Maps (B, C, h, w) are averaged over space, maps of clips over time, too, and token sequences
-        (B, T, C) over tokens.
-
-        Raises:
-            DataError: there is no such layer.
-        """
-        modules = dict(self.network.named_modules())
-        if name not in modules or not name:
-            top = ", ".join(key for key in modules if key and "." not in key)
-            raise DataError(f"extract.layer={name}: no such layer; the top ones are {top}")
-        caught: list[Any] = []
-
-        def catch(module: nn.Module, inputs: Any, output: Any) -> None:
-            caught.append(output)
-
-        modules[name].register_forward_hook(catch)
-
-        def features(inputs: Tensor) -> Tensor:
-            caught.clear()
-            self(inputs)
-            output = caught.pop()
-            if not isinstance(output, Tensor):
-                raise DataError(f"extract.layer={name}: it gives a {type(output).__name__} and no tensor")
-            if output.ndim > 2:
-                output = output.mean(1 if output.ndim == 3 else tuple(range(2, output.ndim)))
-            return output.reshape(*inputs.shape[: -self.axes], *output.shape[1:])
-
-        return features
 
     def save(self, folder: Path) -> None:
         """Write the weights, mean and std into an artifact's folder."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cf_lightning.data.index import Index
 from cf_lightning.data.source import Source
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cf_lightning.features import FeatureExtractionModule
 
 VIEWS = "views"
+POOLED = "pooled"  # the name of the penultimate layer
 BLOCK = 1024  # samples whose views are averaged at a time
 
 
@@ -25,12 +26,14 @@ class Extract(Stage):
     """Write ``features.npy``: (N, D), row i is sample i of the index, whatever its split.
 
     A sample that is seen in V views, such as the clips of a video, has a row of (V, D) in ``views.npy``, and
-    their mean in ``features.npy``.
+    their mean in ``features.npy``. Several layers stand beside each other in a row; ``features.json`` has the
+    width of each.
 
     Attributes:
         data: the samples, in the source's deterministic views.
         model: the architecture of the trunk.
-        layer: a sub-module's name; ``null`` is the pooled penultimate layer (Yan et al. 2020, section 3).
+        layers: sub-modules' names; none is the pooled penultimate layer (Yan et al. 2020, section 3).
+        layer_dim: at most so many numbers of each, see ``models.layers.Layers``; ``null``: a channel's mean.
         dtype: of the file.
         normalize: store features of L2 norm 1.
         batch_size: of one forward pass on one device; it is part of the meaning, for bits change with it.
@@ -40,20 +43,32 @@ class Extract(Stage):
 
     data: Source
     model: TrunkRecipe
-    layer: str | None = None
+    layers: list[str] = []
+    layer_dim: int | None = Field(default=None, ge=1)
     dtype: Literal["float16", "float32"] = "float16"
     normalize: bool = False
     batch_size: int = Field(default=256, ge=1)
     precision: Precision = "auto"
     random_seed: int | None = Field(default=None, ge=0)
 
+    @field_validator("layers")
+    @classmethod
+    def _each_once(cls, layers: list[str]) -> list[str]:
+        if len(set(layers)) < len(layers):
+            raise ValueError("a layer stands there twice; name each once")
+        return layers
+
     def check(self, **indexes: Index) -> None:
-        """The data gives what the network takes."""
+        """The data gives what the network takes, and the network has the layers."""
         self.model.check(self.data)
+        if self.layers:
+            from cf_lightning.models.layers import check_layers
+
+            check_layers(self.model.sized().network, self.layers)
 
     def disk_bytes(self, **indexes: Index) -> int | None:
         """N rows of the pooled features; another layer's width is known only when it has run."""
-        if self.layer is not None:
+        if self.layers:
             return None
         rows, views = len(indexes["data"]), self.data.view.views
         vectors = rows * (views + 1 if views > 1 else 1)
@@ -73,9 +88,11 @@ class Extract(Stage):
         trunk = self.model.build()
         if "trunk" in inputs:
             trunk.load(inputs["trunk"])
-        module = FeatureExtractionModule(trunk, self.layer, getattr(torch, self.dtype), self.normalize)
+        dtype = getattr(torch, self.dtype)
+        module = FeatureExtractionModule(trunk, self.layers, self.layer_dim, dtype, self.normalize)
+        views, widths = self._shape(module)
         name = "features" if self.data.view.views == 1 else VIEWS
-        writer = RowWriter(out / f"{name}.npy", (len(index), *self._shape(module)), self.dtype)
+        writer = RowWriter(out / f"{name}.npy", (len(index), *views, sum(widths)), self.dtype)
         samples = SampleDataModule(
             self.data,
             index=index,
@@ -92,19 +109,21 @@ class Extract(Stage):
             if name == VIEWS:
                 _write_means(out)
                 describe_rows(out, VIEWS, index)
-            describe_rows(out, "features", index, layer=self.layer, normalize=self.normalize)
+            layers = dict(zip(self.layers or [POOLED], widths, strict=True))
+            describe_rows(out, "features", index, layers=layers, normalize=self.normalize)
             skipped = [index.key(row) for row in writer.skipped()]
             facts = {"dim": writer.file.shape[-1]} | ({"skipped": skipped} if skipped else {})
             (out / "facts.json").write_text(json.dumps(facts))
         trainer.strategy.barrier()
 
-    def _shape(self, module: "FeatureExtractionModule") -> tuple[int, ...]:
-        """(D,) or (V, D), from one black sample."""
+    def _shape(self, module: "FeatureExtractionModule") -> tuple[tuple[int, ...], list[int]]:
+        """The axis of views, if there are several, and the width of each layer, from one black sample."""
         import torch
 
         black = torch.zeros(1, *self.data.view.shape, dtype=torch.uint8)
         with torch.inference_mode():
-            return tuple(module.eval().features(black).shape[1:])
+            found = module.eval().features(black)
+        return tuple(found[0].shape[1:-1]), [one.shape[-1] for one in found]
 
 
 def _write_means(out: Path) -> None:

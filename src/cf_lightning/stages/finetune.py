@@ -128,7 +128,7 @@ class Finetune(Train):
             measured = Split(test.rows[kept], test.labels[kept])
             details = self.model_dump(include=SETTINGS) | counts
             scores = _scores(open_rows(file)[kept], measured, len(index.classes), details)
-            write_scores(out, scores, self.protocol, "all")
+            write_scores(out, {"all": scores}, self.protocol)
         trainer.strategy.barrier()
 
     def _tested(self, index: Index, test: Split, pending: np.ndarray) -> "SampleDataModule":

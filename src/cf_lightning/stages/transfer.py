@@ -45,25 +45,38 @@ class Transfer(Stage):
         train, test = self.protocol.splits(index, skipped)
         by_view = self.protocol.OF_VIEWS and (folder / f"{VIEWS}.npy").exists()
         features = read_rows(folder, VIEWS if by_view else "features", index)
-        scores = self.protocol.evaluate(features, train, test, self.runtime.device_kind())
+        device = self.runtime.device_kind()
+        layers = json.loads((folder / "features.json").read_text())["layers"]
+        ends = np.cumsum(list(layers.values()))
+        parts = np.split(features, ends[:-1], axis=-1)  # each still mapped from disk
+        scores = {
+            layer: self.protocol.evaluate(part, train, test, device)
+            for layer, part in zip(layers, parts, strict=True)
+        }
 
         wanted = index.rows("train", index.test_split)
         num_skipped = int(np.isin(wanted, skipped).sum())
         counts = {
             "n_train": len(train),
+            "view": "centre",
             **({"views": features.shape[1]} if by_view else {}),
             "skipped": num_skipped,
             "unlabelled": len(wanted) - len(train) - len(test) - num_skipped,
         }
-        layer = json.loads((folder / "features.json").read_text())["layer"] or "pooled"
-        scores = [replace(score, details=score.details | counts) for score in scores]
-        write_scores(out, scores, self.protocol.NAME, layer)
+        for layer, of_layer in scores.items():
+            scores[layer] = [replace(score, details=score.details | counts) for score in of_layer]
+        write_scores(out, scores, self.protocol.NAME)
 
 
-def write_scores(out: Path, scores: list[Score], protocol: str, layer: str) -> None:
-    """Write ``metrics.json``, ``draws.npy`` and ``facts.json``."""
-    rows = [{**asdict(score), "protocol": protocol, "layer": layer} for score in scores]
+def write_scores(out: Path, scores: dict[str, list[Score]], protocol: str) -> None:
+    """Write the scores of each layer: ``metrics.json``, ``draws.npy`` and ``facts.json``."""
+    rows = [
+        {**asdict(score), "protocol": protocol, "layer": layer}
+        for layer, of_layer in scores.items()
+        for score in of_layer
+    ]
     np.save(out / "draws.npy", np.stack([row.pop("draws") for row in rows]))
-    facts = {score.metric: round(100 * score.value, 1) for score in scores}
+    name = "{layer} {metric}" if len(scores) > 1 else "{metric}"
+    facts = {name.format_map(row): round(100 * row["value"], 1) for row in rows}
     (out / "metrics.json").write_text(json.dumps(rows, indent=1))
     (out / "facts.json").write_text(json.dumps(facts))
