@@ -42,11 +42,15 @@ class Finetune(Train):
     Writes ``metrics.json``, ``draws.npy`` and ``facts.json`` as ``Transfer`` does, and what ``Train`` writes.
 
     Attributes:
+        NAME: in the result table, of a training on all labels.
+        LAYER: in the result table.
         label_share: of the training labels that are used, the same of each class and at least one; drawn
             with ``seed``. Where samples have several labels, a share of all samples.
     """
 
     VERSION: ClassVar[int] = 2
+    NAME: ClassVar[str] = "finetune"
+    LAYER: ClassVar[str] = "all"
 
     task: Task = Supervised()
     label_share: float = Field(default=1.0, gt=0, le=1)
@@ -54,7 +58,7 @@ class Finetune(Train):
     @property
     def protocol(self) -> str:
         """The name in the result table."""
-        return "finetune" if self.label_share == 1 else f"finetune_{100 * self.label_share:g}percent"
+        return self.NAME if self.label_share == 1 else f"{self.NAME}_{100 * self.label_share:g}percent"
 
     def check(self, **indexes: Index) -> None:
         """As a training, and the target has a test split that can be measured."""
@@ -128,7 +132,7 @@ class Finetune(Train):
             measured = Split(test.rows[kept], test.labels[kept])
             details = self.model_dump(include=SETTINGS) | counts
             scores = _scores(open_rows(file)[kept], measured, len(index.classes), details)
-            write_scores(out, {"all": scores}, self.protocol)
+            write_scores(out, {self.LAYER: scores}, self.protocol)
         trainer.strategy.barrier()
 
     def _tested(self, index: Index, test: Split, pending: np.ndarray) -> "SampleDataModule":

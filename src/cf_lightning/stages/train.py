@@ -196,10 +196,20 @@ class Train(Stage):
         import torch
 
         from cf_lightning.models.sync_batchnorm import convert
-        from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
 
         torch.manual_seed(self.seed)
-        module = PseudoLabelClassifier(
+        module = self._classifier(num_classes)
+        if start is not None:
+            module.trunk.load(start)
+        if self.runtime.device_kind() == "cpu" and self.runtime.num_devices() > 1:
+            convert(module)
+        return module
+
+    def _classifier(self, num_classes: int | dict[str, int]) -> "PseudoLabelClassifier":
+        """With weights from torch's global generator."""
+        from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
+
+        return PseudoLabelClassifier(
             self.model.build(),
             num_classes,
             self.task,
@@ -208,11 +218,6 @@ class Train(Stage):
             self.seed,
             self.mix,
         )
-        if start is not None:
-            module.trunk.load(start)
-        if self.runtime.device_kind() == "cpu" and self.runtime.num_devices() > 1:
-            convert(module)
-        return module
 
     def _write(
         self, out: Path, module: Any, targets: Targets, index: Index, metrics: dict[str, float]
