@@ -23,6 +23,7 @@ import video
 from measuring import Row
 
 import sweeps
+import transfer
 from cf_lightning.precision import resolve_precision
 
 PARTS = {
@@ -31,6 +32,7 @@ PARTS = {
     "pretext": pretext.rows,
     "student": student.rows,
     "memory": memory.rows,
+    "transfer": transfer.rows,
     "video": video.rows,
     "sweeps": sweeps.rows,
 }

@@ -161,7 +161,7 @@ def extraction(source: VideoSource) -> Iterator[Row]:
 
     def framework(name: str, bf16: bool) -> float:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            return EXTRACTED / seconds(lambda: features.update({name: module.features(clips).float()}))
+            return EXTRACTED / seconds(lambda: features.update({name: module.features(clips)[0].float()}))
 
     def plain() -> float:
         with torch.inference_mode():
