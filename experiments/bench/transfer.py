@@ -32,7 +32,7 @@ TRAIN, TEST = 2000, 500
 LAYERS = (9216, 9216, 8192, 9216, 8192)  # of a ResNet-50 at 224 px
 LRS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0]
 IMAGES, SIDE = 512, 128
-MANY = 24_000, 6_000  # train and test samples, whose memory is looked at
+MANY = 96_000, 1_000  # train and test samples, whose memory is looked at
 FROZEN: dict[str, Protocol] = {"linear": LinearProbe(epochs=1), "knn": KNN(), "retrieval": Retrieval()}
 MIB = 2**20
 

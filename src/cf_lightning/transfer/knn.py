@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Neighbours = Annotated[int, Field(ge=1)]
-TRAIN_CHUNK, TEST_CHUNK = 16_384, 1024  # samples compared at once; 64 MB of similarities
+TRAIN_CHUNK, TEST_CHUNK = 4096, 1024  # samples compared at once; 16 MB of similarities
 
 
 class KNN(Protocol):

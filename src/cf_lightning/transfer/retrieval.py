@@ -14,6 +14,7 @@ from cf_lightning.transfer.splits import Split
 if TYPE_CHECKING:
     from torch import Tensor
 
+CHUNK = 1024  # samples of the gallery loaded at once; changes no number
 CELLS = 16_000_000  # of queries x gallery that are ranked together: 64 MB of cosines, 128 MB of their order
 
 
@@ -52,7 +53,10 @@ class Retrieval(Protocol):
 
         firsts, precisions = [], []
         chunk = max(CELLS // len(train), 1)
-        gallery = _normalised(features, train.rows, device)
+        gallery = torch.empty(len(train), features.shape[1], device=device)
+        for start in range(0, len(train), CHUNK):
+            part = slice(start, start + CHUNK)
+            gallery[part] = _normalised(features, train.rows[part], device)
         of_gallery = torch.from_numpy(train.labels).to(device)
         with progress_bar(len(test), "queries") as progress:
             for start in range(0, len(test), chunk):
