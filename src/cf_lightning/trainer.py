@@ -114,5 +114,6 @@ def _quiet() -> None:
         ".*isinstance.treespec.*",
         ".*You defined a `validation_step` but have no.*",
         ".*Total length of `DataLoader` across ranks is zero.*",  # data without a split val
+        ".*in eval mode at the start of training.*",  # the trunk of a probe
     ):
         warnings.filterwarnings("ignore", message)
