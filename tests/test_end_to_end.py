@@ -106,3 +106,5 @@ def test_the_table_shows_each_layer(image_folder: Callable[..., Path], cli: Cli,
         (protocol, layer) for protocol in ("knn", "linear") for layer in ("layer3", "layer4")
     }
     assert "knn layer4 top1" in " ".join(done.stdout.split())
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["objective"] is None
+    assert "mean top-1" not in (tmp_path / "run" / "report.html").read_text(), "there is no student"

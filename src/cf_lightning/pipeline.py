@@ -131,7 +131,7 @@ def run(cfg: DictConfig) -> float:
             console.note(f"data {step.title}: {usage(data, plan.folder(step))}")
     console.note(f"results in {folder}")
     console.note(f"to look at: {folder / 'report.html'}")
-    return record.objective
+    return record.objective or 0.0
 
 
 def _scale(cfg: Config) -> str:

@@ -107,14 +107,14 @@ def read_results(folder: Path) -> list[Result]:
         raise DataError(f"{file}: not a result file ({where}: {problem['msg']})") from None
 
 
-def objective(results: Sequence[Result]) -> float:
-    """The student's mean top-1 or mAP over targets and protocols, in [0, 1]; 0 where it has none.
+def objective(results: Sequence[Result]) -> float | None:
+    """The student's mean top-1 or mAP over targets and protocols, in [0, 1]; ``None`` where it has none.
 
     What a Hydra sweeper such as Optuna's maximises. It is measured on the targets' test splits: whoever
     searches with it reports on other targets than those that were searched on.
     """
     values = [one.value for one in results if one.contestant in STUDENTS and one.metric in ("top1", "map")]
-    return sum(values) / len(values) if values else 0.0
+    return sum(values) / len(values) if values else None
 
 
 class Panel(NamedTuple):
