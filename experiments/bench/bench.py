@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import defaults
 import front_door
 import memory
 import pretext
@@ -29,6 +30,7 @@ from cf_lightning.precision import resolve_precision
 PARTS = {
     "front_door": front_door.rows,
     "throughput": throughput.rows,
+    "defaults": defaults.rows,
     "pretext": pretext.rows,
     "student": student.rows,
     "memory": memory.rows,

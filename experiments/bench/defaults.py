@@ -1,0 +1,147 @@
+"""Against what people start from: ImageFolder with PIL, and Lightning as it comes (fp32, eager, NCHW)."""
+
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from images import make_images
+from lightning.pytorch import LightningModule, Trainer
+from measuring import Bound, Row, in_turn, ratio, seconds
+from throughput import Clock, Load
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader
+from torchvision import models
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from cf_lightning.callbacks.row_writer import RowWriter
+from cf_lightning.data.folder import FolderImages
+from cf_lightning.data.images import ImageDataModule
+from cf_lightning.data.views import Augmentation, View
+from cf_lightning.features import FeatureExtractionModule
+from cf_lightning.models.torchvision import TorchvisionTrunk
+from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
+from cf_lightning.tasks.supervised import Supervised
+from cf_lightning.trainer import build_trainer
+
+PHOTO, CROP, WORKERS = 400, 224, 2  # pixels of the files, and of what a network sees
+SIDE, BATCH, STEPS, CLASSES, DIM = 128, 32, 12, 8, 2048
+LOAD = Load("cpu", BATCH, BATCH, STEPS)
+NORMALISED = [
+    v2.ToImage(),
+    v2.ToDtype(torch.float32, scale=True),
+    v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+]
+
+
+def rows(folder: Path) -> Iterator[Row]:
+    yield loading(make_images(folder / "photos", 512, file_side=PHOTO, side=CROP))
+    source = make_images(folder / "small", STEPS * BATCH, file_side=160, side=SIDE)
+    sides = Sides(folder, source)
+    where = f"ResNet-50, {SIDE} px, batch {BATCH}, cpu"
+    for what, ours, default, bound in (
+        ("Training", sides.train, sides.default_train, 1.8),
+        ("Extraction", sides.predict, sides.default_predict, 2.5),
+    ):
+        fast, plain = in_turn(ours, default, rounds=3)
+        yield ratio(f"{what} / Lightning by default ({where})", fast, plain, Bound(">=", bound), "images/s")
+
+
+def loading(source: FolderImages) -> Row:
+    """Random crops and flips of the same files, by two processes."""
+    crop = View(resize=CROP * 8 // 7, crop=CROP)
+    source = source.model_copy(update={"view": crop})
+    data = ImageDataModule(source, augmentation=Augmentation(), batch_size=BATCH, workers=WORKERS)
+    steps = [v2.RandomResizedCrop(CROP), v2.RandomHorizontalFlip(), *NORMALISED]
+    folder = ImageFolder(source.root, v2.Compose(steps))
+    theirs = DataLoader(folder, BATCH, shuffle=True, num_workers=WORKERS, drop_last=True)
+    ours = data.train_dataloader()
+    images = len(folder) // BATCH * BATCH
+    fast, plain = in_turn(
+        lambda: images / seconds(lambda: deque(ours, maxlen=0)),
+        lambda: images / seconds(lambda: deque(theirs, maxlen=0)),
+    )
+    what = f"Loading / ImageFolder with PIL ({PHOTO} px JPEGs, crops of {CROP} px, {WORKERS} processes each)"
+    return ratio(what, fast, plain, Bound(">=", 1.7), "images/s")
+
+
+class Default(LightningModule):
+    """A ResNet-50 as a tutorial has it."""
+
+    def __init__(self, classifier: bool) -> None:
+        super().__init__()
+        self.network = models.resnet50(num_classes=CLASSES)
+        if not classifier:
+            self.network.fc = torch.nn.Identity()  # type: ignore[assignment]
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return functional.cross_entropy(self.network(batch[0]), batch[1])
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        features: Tensor = self.network(batch[0])
+        return features
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+
+
+class Sides:
+    """Images a second after the first batch; each loads as it would, with as many processes."""
+
+    def __init__(self, folder: Path, source: FolderImages) -> None:
+        self.folder, self.source, self.workers = folder, source, LOAD.runtime.num_workers()
+
+    def train(self) -> float:
+        data = ImageDataModule(
+            self.source, augmentation=Augmentation(), batch_size=BATCH, workers=self.workers
+        )
+        trunk = TorchvisionTrunk(name="resnet50").build()
+        clock = Clock("cpu")
+        with tempfile.TemporaryDirectory(dir=self.folder) as out:
+            trainer = build_trainer(LOAD.runtime, Path(out), "auto", [clock])
+            trainer.fit(PseudoLabelClassifier(trunk, CLASSES, Supervised(), batch_size=BATCH), data)
+        return clock.rate((STEPS - 1) * BATCH)
+
+    def predict(self) -> float:
+        data = ImageDataModule(self.source, batch_size=BATCH, workers=self.workers)
+        clock = Clock("cpu")
+        with tempfile.TemporaryDirectory(dir=self.folder) as out:
+            writer = RowWriter(Path(out) / "features.npy", (STEPS * BATCH, DIM), "float16")
+            trainer = build_trainer(LOAD.runtime, Path(out), "auto", [writer, clock])
+            module = FeatureExtractionModule(TorchvisionTrunk(name="resnet50").build())
+            trainer.predict(module, data, return_predictions=False)
+            writer.finish()
+        clock.tick()
+        return clock.rate((STEPS - 1) * BATCH)
+
+    def default_train(self) -> float:
+        steps = [v2.RandomResizedCrop(SIDE), v2.RandomHorizontalFlip(), *NORMALISED]
+        clock = Clock("cpu")
+        self._trainer(clock).fit(Default(classifier=True), self._loader(steps, shuffle=True))
+        return clock.rate((STEPS - 1) * BATCH)
+
+    def default_predict(self) -> float:
+        clock = Clock("cpu")
+        loader = self._loader([v2.Resize(SIDE), v2.CenterCrop(SIDE), *NORMALISED], shuffle=False)
+        self._trainer(clock).predict(Default(classifier=False), loader)
+        clock.tick()
+        return clock.rate((STEPS - 1) * BATCH)
+
+    def _loader(self, steps: list[Any], shuffle: bool) -> DataLoader[Any]:
+        folder = ImageFolder(self.source.root, v2.Compose(steps))
+        return DataLoader(folder, BATCH, shuffle=shuffle, num_workers=self.workers)
+
+    def _trainer(self, clock: Clock) -> Trainer:
+        return Trainer(
+            accelerator="cpu",
+            max_epochs=1,
+            callbacks=[clock],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
