@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from cf_lightning.errors import ConfigError
 
@@ -30,6 +30,21 @@ class Component(BaseModel):
         extra="forbid", strict=True, frozen=True, validate_default=True, protected_namespaces=()
     )
     VERSION: ClassVar[int] = 1
+
+
+def each_once(what: str) -> AfterValidator:
+    """For the annotation of a setting: a list, if it is one, has nothing twice.
+
+    Args:
+        what: an entry is, for the message.
+    """
+
+    def check(value: Any) -> Any:
+        if isinstance(value, list) and len(set(value)) < len(value):
+            raise ValueError(f"{what} stands there twice; name each once")
+        return value
+
+    return AfterValidator(check)
 
 
 def conf_dir() -> Path:

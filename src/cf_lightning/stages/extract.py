@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
+from cf_lightning.config import each_once
 from cf_lightning.data.index import Index
 from cf_lightning.data.source import Source
 from cf_lightning.models.base import TrunkRecipe
@@ -43,20 +44,13 @@ class Extract(Stage):
 
     data: Source
     model: TrunkRecipe
-    layers: list[str] = []
+    layers: Annotated[list[str], each_once("a layer")] = []
     layer_dim: int | None = Field(default=None, ge=1)
     dtype: Literal["float16", "float32"] = "float16"
     normalize: bool = False
     batch_size: int = Field(default=256, ge=1)
     precision: Precision = "auto"
     random_seed: int | None = Field(default=None, ge=0)
-
-    @field_validator("layers")
-    @classmethod
-    def _each_once(cls, layers: list[str]) -> list[str]:
-        if len(set(layers)) < len(layers):
-            raise ValueError("a layer stands there twice; name each once")
-        return layers
 
     def check(self, **indexes: Index) -> None:
         """The data gives what the network takes, and the network has the layers."""

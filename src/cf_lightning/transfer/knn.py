@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
+from cf_lightning.config import each_once
 from cf_lightning.data.index import Index
 from cf_lightning.errors import ConfigError
 from cf_lightning.progress import progress_bar
@@ -35,15 +36,8 @@ class KNN(Protocol):
     NAME: ClassVar[str] = "knn"
     VERSION: ClassVar[int] = 1
 
-    k: Neighbours | Annotated[list[Neighbours], Field(min_length=1)] = 20
+    k: Annotated[Neighbours | Annotated[list[Neighbours], Field(min_length=1)], each_once("a k")] = 20
     temperature: float = Field(default=0.07, gt=0)
-
-    @field_validator("k")
-    @classmethod
-    def _each_once(cls, k: int | list[int]) -> int | list[int]:
-        if isinstance(k, list) and len(set(k)) < len(k):
-            raise ValueError("a k stands there twice; name each once")
-        return k
 
     @property
     def _ks(self) -> list[int]:

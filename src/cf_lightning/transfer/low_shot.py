@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
+from cf_lightning.config import each_once
 from cf_lightning.data.index import Index
 from cf_lightning.errors import ConfigError
 from cf_lightning.progress import progress_bar
@@ -44,17 +45,12 @@ class LowShot(Protocol):
     NAME: ClassVar[str] = "low_shot"
     VERSION: ClassVar[int] = 1
 
-    shots: list[Annotated[int, Field(ge=1)]] = Field(default=[1, 2, 4, 8, 16], min_length=1)
+    shots: Annotated[list[Annotated[int, Field(ge=1)]], each_once("a number of images")] = Field(
+        default=[1, 2, 4, 8, 16], min_length=1
+    )
     draws: int = Field(default=5, ge=2)
     c: float = Field(default=1.0, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**32)
-
-    @field_validator("shots")
-    @classmethod
-    def _each_once(cls, shots: list[int]) -> list[int]:
-        if len(set(shots)) < len(shots):
-            raise ValueError("a number of images stands there twice; name each once")
-        return shots
 
     def splits(self, index: Index, skipped: np.ndarray) -> tuple[Split, Split]:
         """As every protocol; refuses a class with fewer images than the largest n."""

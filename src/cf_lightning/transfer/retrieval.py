@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
+from cf_lightning.config import each_once
 from cf_lightning.progress import progress_bar
 from cf_lightning.transfer.accuracy import hits_within
 from cf_lightning.transfer.base import Protocol, Score, load
@@ -34,14 +35,9 @@ class Retrieval(Protocol):
     NAME: ClassVar[str] = "retrieval"
     VERSION: ClassVar[int] = 1
 
-    ks: list[Annotated[int, Field(ge=1)]] = Field(default=[1, 5, 10], min_length=1)
-
-    @field_validator("ks")
-    @classmethod
-    def _each_once(cls, ks: list[int]) -> list[int]:
-        if len(set(ks)) < len(ks):
-            raise ValueError("a K stands there twice; name each once")
-        return ks
+    ks: Annotated[list[Annotated[int, Field(ge=1)]], each_once("a K")] = Field(
+        default=[1, 5, 10], min_length=1
+    )
 
     def evaluate(self, features: np.ndarray, train: Split, test: Split, device: str) -> list[Score]:
         """Rank the gallery for each query.
