@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import load_file
 
-from cf_lightning.callbacks.epoch_checkpoint import EpochCheckpoint
+from cf_lightning.callbacks.training_checkpoint import TrainingCheckpoint
 from cf_lightning.config import build, conf_dir, register_resolvers
 from cf_lightning.rows import describe_rows
 from cf_lightning.stages.train import Train
@@ -78,7 +78,7 @@ def stop(epoch: int, folder: Path, out: Path, devices: int, *more: str) -> None:
         raise Stop
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(EpochCheckpoint, "on_train_batch_end", end)
+        patch.setattr(TrainingCheckpoint, "on_train_batch_end", end)
         patch.setattr(Train, "_write", end_all)
         with pytest.raises(Stop):
             train(folder, out, devices, *more)

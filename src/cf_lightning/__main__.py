@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from cf_lightning.config import conf_dir, register_resolvers
 from cf_lightning.multirun import conclude, run_job
 from cf_lightning.pipeline import run
-from cf_lightning.worker import exit_on_sigterm
+from cf_lightning.preemption import exit_when_asked, requeue
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
@@ -42,11 +42,14 @@ if __name__ == "__main__":
         list_experiments()
     else:
         register_resolvers()
-        exit_on_sigterm()
+        exit_when_asked()
         try:
             main()
         except KeyboardInterrupt:
             sys.exit(130)
+        except SystemExit as end:
+            requeue(end.code)
+            raise
         finally:
             failed = conclude()
         sys.exit(int(failed))  # W&B asks for a number

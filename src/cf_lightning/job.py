@@ -17,8 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cf_lightning.errors import ConfigError, UserError
+from cf_lightning.preemption import exit_when_asked
 from cf_lightning.share import Share
-from cf_lightning.worker import die_with_parent, exit_on_sigterm
+from cf_lightning.worker import die_with_parent
 
 PATIENCE = 30  # seconds that a job has to tidy up before it is killed
 
@@ -146,5 +147,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_on_sigterm()
+    exit_when_asked()
     main()

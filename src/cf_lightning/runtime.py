@@ -19,6 +19,7 @@ class Runtime(Component):
         accelerator: ``auto`` is CUDA where there is a GPU.
         divide_head: on several devices, from so many classes on a head is divided among them.
         workers: loader processes for each device; ``auto`` follows the cores.
+        checkpoint_minutes: between checkpoints within an epoch; each epoch of a training ends with one, too.
         isolate: run a stage that has a GPU or several devices in processes of its own (torchrun).
         progress: show progress bars; ``auto`` shows them on a terminal.
         logger: a component of ``tracking/`` or null.
@@ -34,6 +35,7 @@ class Runtime(Component):
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     divide_head: int = Field(default=100_000, ge=2)
     workers: int | Literal["auto"] = "auto"
+    checkpoint_minutes: float = Field(default=10, gt=0)
     isolate: bool = True
     progress: bool | Literal["auto"] = "auto"
     logger: Any = None

@@ -28,6 +28,7 @@ class StageProgressBar(Callback):
         self._batch = data.batch_size
         epoch = trainer.num_training_batches * self._batch
         done = trainer.current_epoch * epoch
+        done += trainer.fit_loop.epoch_loop.batch_progress.current.ready * self._batch
         self._bar = progress_bar(trainer.max_epochs * epoch, data.source.GIVES, done)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -114,6 +115,7 @@ def _quiet() -> None:
         ".*isinstance.treespec.*",
         ".*You defined a `validation_step` but have no.*",
         ".*Total length of `DataLoader` across ranks is zero.*",  # data without a split val
+        ".*ended before the epoch ended and your dataloader.*",  # our samplers go on within an epoch
         ".*in eval mode at the start of training.*",  # the trunk of a probe
     ):
         warnings.filterwarnings("ignore", message)

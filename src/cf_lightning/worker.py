@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from cf_lightning.preemption import exit_when_asked
+
 WARNING = "cf_lightning warning: "  # how the driver finds our warnings among the group's noise
 
 
@@ -27,11 +29,6 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:
             os._exit(1)
-
-
-def exit_on_sigterm() -> None:
-    """End with code 143 and tidy up on the way; Lightning alone would end a fit as if it had succeeded."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 def leave() -> NoReturn:
@@ -84,6 +81,6 @@ if __name__ == "__main__":
     if os.getppid() == 1:  # torchrun is gone already; it is never the first process itself
         sys.exit(1)
     die_with_parent(os.getppid())
-    exit_on_sigterm()
+    exit_when_asked()
     main()
     leave()

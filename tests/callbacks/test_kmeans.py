@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, TensorDataset
 
-from cf_lightning.callbacks.epoch_checkpoint import EpochCheckpoint
 from cf_lightning.callbacks.kmeans import KMeansCallback
 from cf_lightning.callbacks.prediction import _share
+from cf_lightning.callbacks.training_checkpoint import TrainingCheckpoint
 from cf_lightning.clustering.faiss import FaissKMeans
 from cf_lightning.clustering.lloyd import LloydKMeans
 from cf_lightning.errors import ConfigError, DataError, StoreError
@@ -49,7 +49,7 @@ class Identity(LightningModule):
 
 def make_trainer(*callbacks: Callback, **settings: Any) -> Trainer:
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    checkpoints = any(isinstance(callback, EpochCheckpoint) for callback in callbacks)
+    checkpoints = any(isinstance(callback, TrainingCheckpoint) for callback in callbacks)
     return Trainer(
         accelerator="cpu",
         callbacks=list(callbacks),
@@ -338,14 +338,14 @@ def test_a_clustering_leaves_the_training_as_it_was() -> None:
 @pytest.mark.parametrize("epochs_before", [1, 2, 3])
 def test_a_resumed_fit_equals_an_undisturbed_one(tmp_path: Path, epochs_before: int) -> None:
     whole, kmeans = deep_cluster(4, 2)
-    _, begun = deep_cluster(epochs_before, 2, EpochCheckpoint(tmp_path))
+    _, begun = deep_cluster(epochs_before, 2, TrainingCheckpoint(tmp_path))
     file = tmp_path / "resume.ckpt"
     state = torch.load(file, weights_only=True)["callbacks"][begun.state_key]
     assert np.array_equal(state["labels"].numpy(), begun.labels_)
     assert np.array_equal(state["centroids"].numpy(), begun.centroids_)
     assert state["epoch"] == (2 if epochs_before == 3 else 0)
 
-    continued, resumed = deep_cluster(4, 2, EpochCheckpoint(tmp_path), ckpt=str(file))
+    continued, resumed = deep_cluster(4, 2, TrainingCheckpoint(tmp_path), ckpt=str(file))
     assert [epoch for epoch, _, _ in continued.told] == ([] if epochs_before == 3 else [2])
     for name, value in whole.state_dict().items():
         assert torch.equal(value, continued.state_dict()[name]), name

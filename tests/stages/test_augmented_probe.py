@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cf_lightning.callbacks.epoch_checkpoint import EpochCheckpoint
+from cf_lightning.callbacks.training_checkpoint import TrainingCheckpoint
 from cf_lightning.console import Console
 from cf_lightning.data.folder import FolderImages
 from cf_lightning.data.views import Augmentation
@@ -103,15 +103,15 @@ def test_resumed_equals_undisturbed(
     stage: AugmentedProbe, given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(stage, tmp_path / "whole", given)
-    save = EpochCheckpoint.on_train_epoch_end
+    save = TrainingCheckpoint.on_train_epoch_end
 
-    def stopping(self: EpochCheckpoint, trainer: Any, module: Any) -> None:
+    def stopping(self: TrainingCheckpoint, trainer: Any, module: Any) -> None:
         save(self, trainer, module)
         if trainer.current_epoch == 1:
             raise Stop
 
     with monkeypatch.context() as patched:
-        patched.setattr(EpochCheckpoint, "on_train_epoch_end", stopping)
+        patched.setattr(TrainingCheckpoint, "on_train_epoch_end", stopping)
         with pytest.raises(Stop):
             run(stage, tmp_path / "out", given)
     out = run(stage, tmp_path / "out", given)

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cf_lightning.callbacks.epoch_checkpoint import EpochCheckpoint
 from cf_lightning.callbacks.row_writer import RowWriter
+from cf_lightning.callbacks.training_checkpoint import TrainingCheckpoint
 from cf_lightning.console import Console
 from cf_lightning.data.folder import FolderImages, FolderVideos
 from cf_lightning.data.index import Index
@@ -234,16 +234,16 @@ def test_resumed_equals_undisturbed(
         predicted.extend(index.tolist())
         write(self, index, ranks)
 
-    def stop(self: EpochCheckpoint) -> None:
+    def stop(self: TrainingCheckpoint) -> None:
         raise Stop
 
     with monkeypatch.context() as patch:
         if moment == "training":
-            patch.setattr(EpochCheckpoint, "on_train_batch_end", stop_in_second_epoch)
+            patch.setattr(TrainingCheckpoint, "on_train_batch_end", stop_in_second_epoch)
         elif moment == "prediction":
             patch.setattr(RowWriter, "write", stop_in_second_batch)
         else:
-            patch.setattr(EpochCheckpoint, "remove", stop)
+            patch.setattr(TrainingCheckpoint, "remove", stop)
         with pytest.raises(Stop):
             run(stage, tmp_path / "out", trunk=given)
     again: list[int] = []
@@ -403,4 +403,4 @@ def test_a_training_that_diverges_ends_with_a_message(image_folder: ImageFolder,
     source, model = images(image_folder(per_class=10))
     with pytest.raises(ConfigError, match=r"optimization.lr=1e\+30: the training diverged in epoch 1 .*nan"):
         run(finetune(source, model, lr=1e30), tmp_path / "out")
-    assert not (tmp_path / "out" / EpochCheckpoint.FILE).exists()
+    assert not (tmp_path / "out" / TrainingCheckpoint.FILE).exists()

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cf_lightning.callbacks.epoch_checkpoint import EpochCheckpoint
+from cf_lightning.callbacks.training_checkpoint import TrainingCheckpoint
 from cf_lightning.config import build
 from cf_lightning.data.views import View
 from cf_lightning.errors import ConfigError
@@ -151,7 +151,7 @@ def test_a_resumed_training_equals_an_undisturbed_one(
         (tmp_path / name).mkdir()
     stage.run(tmp_path / "whole", **inputs)
     with monkeypatch.context() as patch:
-        patch.setattr(EpochCheckpoint, "on_train_batch_end", stop)
+        patch.setattr(TrainingCheckpoint, "on_train_batch_end", stop)
         with pytest.raises(InterruptedError):
             stage.run(tmp_path / "disturbed", **inputs)
     stage.run(tmp_path / "disturbed", **inputs)

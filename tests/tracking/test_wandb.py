@@ -104,10 +104,10 @@ def test_a_stage_that_is_stopped_has_failed(number: signal.Signals, out: Path, r
     code = (
         "import signal, sys, time; from pathlib import Path\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background shell ignores it
-        "from cf_lightning.worker import exit_on_sigterm\n"
+        "from cf_lightning.preemption import exit_when_asked\n"
         "from cf_lightning.runtime import Runtime\n"
         "from cf_lightning.tracking.wandb import WandbTracker\n"
-        "exit_on_sigterm()\n"
+        "exit_when_asked()\n"
         "runtime = Runtime(run_dir=sys.argv[2], experiment='demo')\n"
         "with WandbTracker().run('cluster', Path(sys.argv[1]), runtime, {}, {}):\n"
         "    print('begun', flush=True)\n"

@@ -1,8 +1,10 @@
 """Samples with their rows, for any ``lightning.Trainer``."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -11,6 +13,16 @@ from cf_lightning.data.index import Index, has_target
 from cf_lightning.data.samplers import BlockSampler, EpochSampler, RankSampler
 from cf_lightning.data.source import Source
 from cf_lightning.data.views import Augmentation
+
+
+class Loader(DataLoader[Any]):
+    """Begins when its first batch is wanted: Lightning makes an iterator before it reads the checkpoint.
+
+    Workers would load ahead an epoch that was had.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        yield from super().__iter__()
 
 
 class SampleDataModule(LightningDataModule):
@@ -52,9 +64,9 @@ class SampleDataModule(LightningDataModule):
         """Rows of split train that have a target, shuffled by (seed, epoch)."""
         rows = self._labelled(self.index.rows("train"))
         weights = None if self.weights is None else self.weights[rows]
-        sampler = EpochSampler(rows, weights, self.batch_size, self.seed, *self._rank_of_world())
+        sampler = EpochSampler(rows, weights, self.batch_size, self.seed, *self._rank_of_world(), self._had)
         dataset = SampleDataset(self.source, self.index, self.targets, self.augmentation, self.seed)
-        return self._loader(dataset, sampler, self.batch_size // self._rank_of_world()[1])
+        return self._loader(dataset, sampler, self._local_batch)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Rows of split val that have a target, each once and in one view."""
@@ -62,7 +74,7 @@ class SampleDataModule(LightningDataModule):
         sampler = RankSampler(rows, *self._rank_of_world())
         source = self.source.model_copy(update={"view": self.source.view.single()})
         dataset = SampleDataset(source, self.index, self.targets)
-        return self._loader(dataset, sampler, max(1, self.batch_size // self._rank_of_world()[1]))
+        return self._loader(dataset, sampler, max(1, self._local_batch))
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Every row of every split in order, in all views, in blocks of ``batch_size``; the last is full."""
@@ -75,13 +87,24 @@ class SampleDataModule(LightningDataModule):
     def _rank_of_world(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
+    @property
+    def _local_batch(self) -> int:
+        return self.batch_size // self._rank_of_world()[1]
+
+    def _had(self) -> int:
+        """Samples that this rank has had of the epoch that begins: some, where a checkpoint was within it."""
+        if not self.trainer:
+            return 0
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready * self._local_batch
+
     def _loader(self, dataset: SampleDataset, sampler: Any, batch_size: int) -> DataLoader[Any]:
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        return DataLoader(
+        return Loader(
             dataset,
             batch_size=batch_size,
             sampler=sampler,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=on_gpu,
+            generator=torch.Generator(),  # of seeds that nothing uses: the global one is the network's
         )

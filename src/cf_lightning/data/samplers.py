@@ -3,7 +3,7 @@
 Both samplers are ``DistributedSampler`` by type, so that Lightning leaves them in place.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ class EpochSampler(DistributedSampler[Any]):
         weights: (n,) float64, how often a row is drawn relative to the others (with replacement, n
             draws an epoch); ``None`` draws every row once.
         batch_size: of all ranks together; a multiple of ``num_replicas``.
+        had: called when an epoch begins, the samples of it that this rank has had in an earlier attempt.
     """
 
     def __init__(
@@ -31,11 +32,13 @@ class EpochSampler(DistributedSampler[Any]):
         seed: int,
         rank: int = 0,
         num_replicas: int = 1,
+        had: Callable[[], int] = int,
     ) -> None:
         if batch_size % num_replicas:
             raise ValueError(f"a global batch of {batch_size} cannot be divided by {num_replicas} devices")
         self.rows, self.batch_size, self.seed = rows, batch_size, seed
         self.weights = None if weights is None else weights / weights.sum()
+        self.had = had
         self.rank, self.num_replicas, self.epoch = rank, num_replicas, 0
 
     def __len__(self) -> int:
@@ -47,9 +50,10 @@ class EpochSampler(DistributedSampler[Any]):
             order = rng.permutation(self.rows)
         else:
             order = rng.choice(self.rows, len(self.rows), p=self.weights)
-        whole = len(self) * self.num_replicas
-        for row in order[:whole][self.rank :: self.num_replicas].tolist():
-            yield self.epoch, row
+        whole, epoch = len(self) * self.num_replicas, self.epoch
+        mine = order[:whole][self.rank :: self.num_replicas]
+        for row in mine[self.had() :].tolist():
+            yield epoch, row
 
 
 class BlockSampler(DistributedSampler[Any]):

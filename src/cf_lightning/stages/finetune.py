@@ -76,12 +76,12 @@ class Finetune(Train):
 
     def run(self, out: Path, **inputs: Path) -> None:
         """Train and measure, continuing where an earlier attempt was stopped."""
-        from cf_lightning.callbacks.epoch_checkpoint import EpochCheckpoint
+        from cf_lightning.callbacks.training_checkpoint import TrainingCheckpoint
 
         index = Index.read(inputs["data"])
         stage = self._for(index)
         # the checkpoint goes last, when the weights are whole
-        if EpochCheckpoint(out).found() or not (out / "trunk.safetensors").exists():
+        if TrainingCheckpoint(out).found() or not (out / "trunk.safetensors").exists():
             start = {"start": inputs["trunk"]} if "trunk" in inputs else {}
             super(Finetune, stage).run(out, data=inputs["data"], **start)
         stage._measure(out, index)

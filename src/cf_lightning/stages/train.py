@@ -124,10 +124,10 @@ class Train(Stage):
         return 4 * self.model.weight_bytes()
 
     def run(self, out: Path, **inputs: Path) -> None:
-        """Train, continuing from the last whole epoch of an earlier attempt."""
-        from cf_lightning.callbacks.epoch_checkpoint import EpochCheckpoint
+        """Train, continuing from the last checkpoint of an earlier attempt."""
         from cf_lightning.callbacks.finite import FiniteLoss
         from cf_lightning.callbacks.history import History
+        from cf_lightning.callbacks.training_checkpoint import TrainingCheckpoint
         from cf_lightning.data.module import SampleDataModule
         from cf_lightning.trainer import build_trainer
 
@@ -146,7 +146,7 @@ class Train(Stage):
             seed=self.seed,
             workers=self.runtime.num_workers(),
         )
-        history, checkpoint = History(out), EpochCheckpoint(out)
+        history, checkpoint = History(out), TrainingCheckpoint(out, self.runtime.checkpoint_minutes)
         callbacks = [FiniteLoss(self.optimization.lr), history, *self._callbacks(index), checkpoint]
         trainer = build_trainer(self.runtime, out, self.precision, callbacks, self.epochs)
         self._divide(module, trainer)

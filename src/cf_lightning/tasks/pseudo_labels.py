@@ -19,6 +19,7 @@ from cf_lightning.optimization import SGD, Optimization
 from cf_lightning.tasks.base import Task
 from cf_lightning.tasks.clusters import Clusters
 from cf_lightning.tasks.draws import Draws
+from cf_lightning.tasks.within_epoch import go_on, so_far
 
 
 class PseudoLabelClassifier(LightningModule):
@@ -64,7 +65,9 @@ class PseudoLabelClassifier(LightningModule):
             self._hide_head_from_ddp()
         self.optimization = optimization or SGD()
         self.batch_size, self.seed, self.mix = batch_size, seed, mix or Mix()
+        self._epoch_so_far: dict[str, Tensor] = {}  # what a checkpoint has of it
         self.clusters: Tensor | None = None  # (N,) int64, in place of the data's targets
+        self.train_loss = MeanMetric(nan_strategy="disable")  # a callback looks, and not after every step
         self.val_loss, self.val_top1 = MeanMetric(), MeanMetric()
         self.val_top1_of = nn.ModuleDict({head: MeanMetric() for head in heads})
 
@@ -96,6 +99,11 @@ class PseudoLabelClassifier(LightningModule):
         for parameter in self.head.parameters():
             self._optimizer.state.pop(parameter, None)
 
+    def on_train_start(self) -> None:
+        """Go on within an epoch; Lightning has made the loaders, which draw a seed for their workers."""
+        if self._epoch_so_far:
+            go_on(self.train_loss, self._epoch_so_far, self.trainer)
+
     def on_train_epoch_start(self) -> None:
         """Reseed, so that a resumed epoch draws what an undisturbed one draws (dropout, for example)."""
         torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
@@ -108,7 +116,9 @@ class PseudoLabelClassifier(LightningModule):
         if self.mix.on:  # its partner's pixels are in it, too
             decoded = decoded & partners(decoded)
         loss = (losses.mean(0) * decoded).mean()
-        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, sync_dist=True)
+        self.train_loss.update(loss.detach())
+        self.log("train/loss_step", loss, prog_bar=True, sync_dist=True)
+        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
@@ -160,14 +170,16 @@ class PseudoLabelClassifier(LightningModule):
         self._ddp_params_and_buffers_to_ignore = [n for n, p in self.named_parameters() if id(p) in classes]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """All classes, whatever rank they are on, and the clusters that are learned."""
+        """All classes, whatever rank they are on, the clusters that are learned, and the epoch so far."""
         divided.assemble(checkpoint, self.head, self.trainer.optimizers)
         checkpoint["clusters"] = self.clusters
+        checkpoint["epoch_so_far"] = so_far(self.train_loss, self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The classes of this rank, and the clusters that are learned."""
+        """The classes of this rank, the clusters that are learned, and how the epoch goes on."""
         divided.divide(checkpoint, self.head)
         self.clusters = checkpoint["clusters"]
+        self._epoch_so_far = checkpoint["epoch_so_far"]
 
     @property
     def _optimizer(self) -> Optimizer:
