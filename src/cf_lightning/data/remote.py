@@ -41,7 +41,7 @@ def refuse_password(text: str) -> None:
 
 @dataclass(frozen=True)
 class Bucket:
-    """What lies below a URL that fsspec knows: ``s3://``, ``gs://``, ``https://``, ...
+    """What lies below a URL that fsspec knows: ``s3://``, ``gs://``, ``abfs://``, ...
 
     Every method raises ``DataError`` when the last attempt has failed, with the root, the shard and the
     error. That is no damaged sample: ``on_error: skip`` leaves nothing out for it.
