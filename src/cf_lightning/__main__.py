@@ -9,6 +9,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from cf_lightning.config import conf_dir, register_resolvers
+from cf_lightning.data.remote import refuse_password
+from cf_lightning.errors import ConfigError
 from cf_lightning.multirun import conclude, run_job
 from cf_lightning.pipeline import run
 from cf_lightning.preemption import exit_when_asked, requeue
@@ -41,6 +43,10 @@ if __name__ == "__main__":
     if len(sys.argv) == 1:
         list_experiments()
     else:
+        try:
+            refuse_password(" ".join(sys.argv[1:]))  # before Hydra writes down what was asked for
+        except ConfigError as error:
+            sys.exit(str(error))
         register_resolvers()
         exit_when_asked()
         try:

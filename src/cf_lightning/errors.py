@@ -19,5 +19,9 @@ class DataError(UserError):
     """A file of the user's data is missing, unreadable or contradicts another."""
 
 
+class Undecodable(DataError):
+    """A sample is missing or damaged: what ``on_error: skip`` leaves out."""
+
+
 class StoreError(UserError):
     """The store cannot be written, or what lies in it is not what its manifest says."""

@@ -104,7 +104,7 @@ def run(cfg: DictConfig) -> float:
         raise ConfigError(f"scale={cfg.scale}: it is demo or paper")
     node: Config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     console = Console()
-    plan = Plan(Store(node["runtime"]["store"]))
+    plan = Plan(Store(node["runtime"]["store"]), node["runtime"])
     if node["plan"]:
         transfer(plan, node, method(plan, node))
         plan.check()
@@ -127,7 +127,7 @@ def run(cfg: DictConfig) -> float:
     console.summary(plan, record.seconds)
     for step in plan.steps:
         if step.stage == "curate":
-            data = build(step.inputs["data"].node, "data")
+            data = build(node["data"], "data")
             console.note(f"data {step.title}: {usage(data, plan.folder(step))}")
     console.note(f"results in {folder}")
     console.note(f"to look at: {folder / 'report.html'}")

@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from cf_lightning.console import Console
 
 
+RESIZE = "cf_lightning.stages.resized.Resize"
+
+
 @dataclass
 class Step:
     """One artifact of the plan.
@@ -28,10 +31,11 @@ class Step:
         key: the artifact's identity.
         node: the stage's resolved configuration.
         inputs: the steps whose artifacts it reads, by the name that ``run`` knows them by.
-        index: the listing itself, where the step is an index.
+        index: the listing itself, where the step is an index or stands for one.
         title: what it is, for people.
         manifest: of the finished artifact; ``None`` as long as there is none.
         cached: it was there already.
+        view: in which its readers see it, where the artifact knows none: that of resized images.
     """
 
     stage: str
@@ -42,6 +46,12 @@ class Step:
     title: str = ""
     manifest: dict[str, Any] | None = None
     cached: bool = False
+    view: Any = None
+
+    @property
+    def meaning(self) -> str:
+        """What enters the keys of all that is made of it."""
+        return self.key if self.view is None else digest([self.key, self.view])
 
     @property
     def seconds(self) -> float:
@@ -59,16 +69,22 @@ class Step:
 
 
 class Plan:
-    """Steps in the order in which they can run; nothing runs before everything has been checked."""
+    """Steps in the order in which they can run; nothing runs before everything has been checked.
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    Args:
+        store: of their artifacts.
+        runtime: the node of the steps that are planned here.
+    """
+
+    def __init__(self, store: Store, runtime: dict[str, Any] | None = None) -> None:
+        self.store, self.runtime = store, runtime or {}
         self.steps: list[Step] = []
 
     def index(self, node: dict[str, Any], title: str) -> Step:
         """List a source now; its content is its key.
 
-        The key holds the view too, for it is part of what every reader of the data sees.
+        The key holds the view too, for it is part of what every reader of the data sees. Where the source has
+        a cache, the resized images stand for the listing; they are the same for every view.
         """
         source = build(node, title)
         if not isinstance(source, Source):
@@ -77,12 +93,19 @@ class Plan:
             index = source.index()
         except DataError as error:
             raise DataError(f"{title}: {error}") from error
-        meaning = [index.fingerprint, class_version(node["_target_"]), canonical(source.view.model_dump())]
-        return self._add(Step("index", digest(meaning), node, {}, index, title))
+        content = [index.fingerprint, class_version(node["_target_"])]
+        view = canonical(source.view.model_dump())
+        if source.cache is None:
+            return self._add(Step("index", digest([*content, view]), node, {}, index, title))
+        listing = self._add(Step("index", digest(content), node, {}, index, title))
+        resize = {"_target_": RESIZE, **source.cache.model_dump(), "data": node, "runtime": self.runtime}
+        what = f"{title}, resized to {source.cache.short_side} px"
+        resized = self.add("resized", resize, what, data=listing)
+        return replace(resized, index=index, view=view)
 
     def add(self, stage: str, node: dict[str, Any], title: str, **inputs: Step) -> Step:
         """Plan the artifact that ``node`` makes of ``inputs``."""
-        key = artifact_key(node, {name: step.key for name, step in inputs.items()})
+        key = artifact_key(node, {name: step.meaning for name, step in inputs.items()})
         return self._add(Step(stage, key, node, inputs, None, title))
 
     def _add(self, step: Step) -> Step:

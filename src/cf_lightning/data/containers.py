@@ -5,9 +5,9 @@ import os
 import stat
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 
@@ -133,29 +133,32 @@ def _data_offset(raw: mmap.mmap, member: zipfile.ZipInfo, path: Path) -> int:
     return start + 30 + name + extra
 
 
-def tar_members(path: Path, shard: str) -> list[File]:
-    """The files in a tar, in its order; their keys are the names in the tar, ``shard`` names the tar.
+def tar_members(tar: BinaryIO, place: str, shard: str) -> Iterator[File]:
+    """The files in a tar, in its order, so that each can be read while the tar is gone through.
+
+    Args:
+        tar: opened; it may be left at any position meanwhile.
+        place: of the tar, for messages.
+        shard: what the files say of it; their keys are the names in the tar.
 
     Raises:
         DataError: not an uncompressed tar, cut short, or a member is a link or sparse.
     """
-    files, end = [], 0
+    end = 0
     try:
-        with tarfile.open(path, "r:") as archive:
+        with tarfile.open(fileobj=tar, mode="r:") as archive:
             for member in archive:
                 if member.issym() or member.islnk() or member.issparse():
                     raise DataError(
-                        f"{path}: {member.name} is a link or sparse; pack anew with: "
+                        f"{place}: {member.name} is a link or sparse; pack anew with: "
                         f"tar --dereference --hard-dereference -cf NEW.tar FOLDER"
                     )
                 end = member.offset_data
                 if member.isfile():
-                    files.append(File(_key(member.name), member.size, None, shard, member.offset_data))
                     end += -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+                    yield File(_key(member.name), member.size, None, shard, member.offset_data)
     except tarfile.TarError as error:
-        raise DataError(f"{path}: not a complete, uncompressed tar file ({error})") from None
-    with open(path, "rb") as file:
-        file.seek(end)
-        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile takes a cut for the end
-            raise DataError(f"{path}: not a complete, uncompressed tar file (no mark at its end)")
-    return files
+        raise DataError(f"{place}: not a complete, uncompressed tar file ({error})") from None
+    tar.seek(end)
+    if tar.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile takes a cut for the end
+        raise DataError(f"{place}: not a complete, uncompressed tar file (no mark at its end)")

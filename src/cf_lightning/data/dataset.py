@@ -9,7 +9,7 @@ from cf_lightning.data.index import Index
 from cf_lightning.data.seeding import seeded
 from cf_lightning.data.source import Source
 from cf_lightning.data.views import Augmentation
-from cf_lightning.errors import DataError
+from cf_lightning.errors import Undecodable
 
 Item = tuple[int, int]
 
@@ -52,7 +52,7 @@ class SampleDataset(Dataset[tuple[Tensor, Tensor, int]]):
         epoch, row = item if isinstance(item, tuple) else (0, item)
         try:
             return self._view(epoch, row), self.targets[row], row
-        except DataError:
+        except Undecodable:
             if self.source.on_error == "fail":
                 raise
             view = self.source.view.single() if self.random else self.source.view

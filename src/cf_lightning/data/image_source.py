@@ -24,10 +24,18 @@ class ImageSource(Source, ABC):
         """Decode sample ``row`` to (3, H, W) uint8 RGB, upright by its EXIF orientation.
 
         Raises:
-            DataError: the file is missing or cannot be decoded; the message names it.
+            Undecodable: the file is missing or cannot be decoded; the message names it.
         """
+        if index.resized is None:
+            with self.naming(index, row):
+                return self.decode(index, row)
+        from cf_lightning.data.decoding import decode_image
+
+        encoded = index.resized.encoded(row)
         with self.naming(index, row):
-            return self.decode(index, row)
+            if not encoded:
+                raise ValueError("nor could it be when the images were resized")
+            return decode_image(encoded, self.MAX_PIXELS)
 
     def sample(self, index: Index, row: int, random: bool = False) -> "Tensor":
         """The same: an image is seen whole."""

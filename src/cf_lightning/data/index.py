@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cf_lightning.data.cache import Resized
 from cf_lightning.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -41,14 +42,15 @@ class Index:
         table: columns as in ``SCHEMA``, and ``DIFFICULT`` or not, already in the order in which rows are
             numbered.
         origin: the root, for messages.
+        resized: where the images lie if they do not lie where the table says.
     """
 
     FILE = "index.parquet"
 
-    def __init__(self, table: pa.Table, origin: str) -> None:
+    def __init__(self, table: pa.Table, origin: str, resized: Resized | None = None) -> None:
         schema = SCHEMA.append(DIFFICULT) if DIFFICULT.name in table.column_names else SCHEMA
         self.table = table.cast(schema).combine_chunks()
-        self.origin = origin
+        self.origin, self.resized = origin, resized
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -56,7 +58,12 @@ class Index:
     @classmethod
     def read(cls, folder: Path) -> "Index":
         """The index that lies in an artifact's folder."""
-        return cls(pq.read_table(folder / cls.FILE), str(folder))
+        return cls(pq.read_table(folder / cls.FILE), str(folder), Resized.found(folder))
+
+    def take(self, rows: np.ndarray) -> "Index":
+        """An index of (n,) int64 ``rows`` alone, which are numbered anew."""
+        resized = self.resized.take(rows) if self.resized else None
+        return Index(self.table.take(pa.array(rows)), self.origin, resized)
 
     def write(self, folder: Path) -> None:
         """Write the index into an artifact's folder."""

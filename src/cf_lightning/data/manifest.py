@@ -222,9 +222,11 @@ def _fragment(start: float, end: float) -> str:
 def _in_shards(root: Path, paths: list[str]) -> dict[str, File]:
     """The files of the tar shards that paths lead into, by their paths."""
     shards = sorted({path.partition(".tar/")[0] + ".tar" for path in paths if ".tar/" in path})
-    files = [
-        file for shard in shards if (root / shard).is_file() for file in tar_members(root / shard, shard)
-    ]
+    files: list[File] = []
+    for shard in shards:
+        if (root / shard).is_file():
+            with open(root / shard, "rb") as tar:
+                files += tar_members(tar, str(root / shard), shard)
     return {f"{file.shard}/{file.key}": file._replace(key=f"{file.shard}/{file.key}") for file in files}
 
 

@@ -2,21 +2,25 @@
 
 import glob
 import json
-import os
 import posixpath
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from cf_lightning.data.containers import File, sample_table, tar_members
 from cf_lightning.data.folder import split_by_folder
 from cf_lightning.data.image_source import ImageSource
+from cf_lightning.data.index import Index
+from cf_lightning.data.remote import Bucket, is_url
 from cf_lightning.data.source import Source
 from cf_lightning.data.video_source import VideoSource
 from cf_lightning.errors import DataError
+
+TEXTS = (".cls", ".json")
+LISTED_AT_ONCE = 16  # shards: an object store answers late and to many
 
 
 class Shards(Source):
@@ -25,25 +29,39 @@ class Shards(Source):
     A sample is the files of a tar that share a name up to its first dot: the image or video; ``.cls``, the
     class's name or number; ``.json``, an object of which ``label`` and ``tags`` are read (lists, or
     text separated by spaces). ``.cls`` comes first where both give a label. Other files are left alone.
-    Rows are sorted by shard and name.
+    Rows are sorted by shard and name. The root may be a URL of an object store (``data/remote.py``).
     """
 
     def list_samples(self) -> pa.Table:
         """One row for each image or video; its key is SHARD/NAME."""
         shards = self._shards()
-        splits = split_by_folder(shards, f"root={self.root}") or ["train"] * len(shards)
+        splits = split_by_folder([*shards], f"root={self.root}") or ["train"] * len(shards)
+        with ThreadPoolExecutor(LISTED_AT_ONCE) as pool:
+            samples = list(pool.map(self._samples, shards, shards.values()))
         rows = [
             (file, split, labels, tags)
-            for shard, split in zip(shards, splits, strict=True)
-            for file, labels, tags in self._samples(shard)
+            for some, split in zip(samples, splits, strict=True)
+            for file, labels, tags in some
         ]
         rows.sort()
         files, split, labels, tags = zip(*rows, strict=True) if rows else ((), (), (), ())
         return sample_table(list(files), split, labels, tags)
 
-    def _shards(self) -> list[str]:
-        """Paths of the tars below the root, sorted."""
-        shards = sorted(glob.glob("**/*.tar", root_dir=self.folder(), recursive=True))
+    def encoded(self, index: Index, row: int) -> bytes:
+        """The bytes of sample ``row`` as they lie in its shard."""
+        if not is_url(self.root):
+            return super().encoded(index, row)
+        shard, offset, size = (index.table[name][row].as_py() for name in ("shard", "offset", "size"))
+        return Bucket(str(self.root)).read(shard, offset, size)
+
+    def _shards(self) -> dict[str, int]:
+        """The bytes of each tar below the root, by its path, sorted."""
+        if is_url(self.root):
+            shards = Bucket(str(self.root)).shards()
+        else:
+            folder = self.folder()
+            names = sorted(glob.glob("**/*.tar", root_dir=folder, recursive=True))
+            shards = {name: (folder / name).stat().st_size for name in names}
         if not shards:
             raise DataError(
                 f"root={self.root}: no *.tar file below it; shards are uncompressed tars in a folder, "
@@ -51,18 +69,31 @@ class Shards(Source):
             )
         return shards
 
-    def _samples(self, shard: str) -> Iterator[tuple[File, list[str], list[str]]]:
+    def _samples(self, shard: str, size: int) -> list[tuple[File, list[str], list[str]]]:
         """The image or video of each sample, its labels and its tags."""
-        path = self.folder() / shard
-        with open(path, "rb") as tar:
-            for parts in _group(tar_members(path, shard), path):
-                inputs = [file for suffix, file in parts.items() if f".{suffix}" in self.SUFFIXES]
-                if len(inputs) > 1:
-                    names = " and ".join(file.key for file in inputs)
-                    raise DataError(f"{path}: {names} are one sample by their names; rename one of them")
-                if inputs:
-                    file = inputs[0]._replace(key=f"{shard}/{inputs[0].key}")
-                    yield file, *_texts(parts, tar.fileno(), path)
+        place = f"{self.root}/{shard}"
+        files, texts = [], {}
+        with self._open_shard(shard, size) as tar:
+            for file in tar_members(tar, place, shard):
+                files.append(file)
+                if file.key.lower().endswith(TEXTS):
+                    tar.seek(file.offset or 0)
+                    texts[file.key] = tar.read(file.size or 0)
+        samples = []
+        for parts in _group(files, place):
+            inputs = [file for suffix, file in parts.items() if f".{suffix}" in self.SUFFIXES]
+            if len(inputs) > 1:
+                names = " and ".join(file.key for file in inputs)
+                raise DataError(f"{place}: {names} are one sample by their names; rename one of them")
+            if inputs:
+                file = inputs[0]._replace(key=f"{shard}/{inputs[0].key}")
+                samples.append((file, *_labels_and_tags(parts, texts, place)))
+        return samples
+
+    def _open_shard(self, shard: str, size: int) -> BinaryIO:
+        if is_url(self.root):
+            return Bucket(str(self.root)).open(shard, size)
+        return open(self.folder() / shard, "rb")
 
 
 class ShardImages(ImageSource, Shards):
@@ -73,7 +104,7 @@ class ShardVideos(VideoSource, Shards):
     """Videos in tar shards."""
 
 
-def _group(files: list[File], path: Path) -> Iterable[dict[str, File]]:
+def _group(files: list[File], place: str) -> Iterable[dict[str, File]]:
     """The files of each sample by what follows the first dot of their names."""
     samples: dict[tuple[str, str], dict[str, File]] = defaultdict(dict)
     for file in files:
@@ -81,28 +112,30 @@ def _group(files: list[File], path: Path) -> Iterable[dict[str, File]]:
         stem, _, suffix = name.partition(".")
         suffix, parts = suffix.lower(), samples[folder, stem]
         if suffix in parts:
-            raise DataError(f"{path}: {file.key} is there twice; a sample's files have one name")
+            raise DataError(f"{place}: {file.key} is there twice; a sample's files have one name")
         parts[suffix] = file
     return samples.values()
 
 
-def _texts(parts: dict[str, File], tar: int, path: Path) -> tuple[list[str], list[str]]:
-    """Labels and tags of one sample."""
+def _labels_and_tags(
+    parts: dict[str, File], texts: dict[str, bytes], place: str
+) -> tuple[list[str], list[str]]:
+    """Of one sample."""
     labels: list[str] = []
     tags: list[str] = []
     for suffix in ("json", "cls"):
         if suffix not in parts:
             continue
-        file = parts[suffix]
+        key = parts[suffix].key
         try:
-            text = os.pread(tar, file.size or 0, file.offset or 0).decode()
+            text = texts[key].decode()
             if suffix == "cls":
                 labels = [text.strip()] if text.strip() else labels
             else:
                 content = dict(json.loads(text))
                 labels, tags = _words(content.get("label")), _words(content.get("tags"))
         except (ValueError, TypeError) as error:
-            raise DataError(f"{path}: {file.key} cannot be read ({error})") from None
+            raise DataError(f"{place}: {key} cannot be read ({error})") from None
     return labels, tags
 
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 
 from cf_lightning.config import Component
+from cf_lightning.data.cache import Cache
 from cf_lightning.data.index import Index
+from cf_lightning.data.remote import is_url, refuse_password
 from cf_lightning.data.splits import hold_out
 from cf_lightning.data.views import View
-from cf_lightning.errors import DataError
+from cf_lightning.errors import DataError, Undecodable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,10 +29,12 @@ class Source(Component, ABC):
     """Samples somewhere below a root.
 
     Attributes:
-        root: a folder or an uncompressed zip file; ``embedded`` is the demo data of this package.
+        root: a folder or an uncompressed zip file; ``embedded`` is the demo data of this package; of
+            shards also a URL.
         on_error: what an undecodable sample does: ``fail`` ends the run with its name, ``skip`` leaves
             it out, lists it and counts it.
         view: what is seen of a sample at extraction and test.
+        cache: images are decoded once, resized, and read from there; ``None`` reads them as they are.
         holdout: share of the samples set aside as ``val`` where the data itself names no split but train.
         test_share: share set aside as ``test`` likewise.
         split_seed: ``None`` sets aside by the hash of each sample's name, whatever else is there; a
@@ -44,6 +48,7 @@ class Source(Component, ABC):
     root: str | None = None
     on_error: Literal["fail", "skip"] = "fail"
     view: View = View()
+    cache: Cache | None = None
     holdout: float = Field(default=0.05, ge=0, lt=1)
     test_share: float = Field(default=0.0, ge=0, lt=1)
     split_seed: int | None = Field(default=None, ge=0)
@@ -55,6 +60,13 @@ class Source(Component, ABC):
     MAX_PIXELS: ClassVar[int] = 178_956_970  # Pillow's own limit against decompression bombs
 
     _open: dict[tuple[int, str], int] = PrivateAttr(default_factory=dict)
+
+    @field_validator("cache")
+    @classmethod
+    def _cache_fits(cls, cache: Cache | None, settings: ValidationInfo) -> Cache | None:
+        if cache and "view" in settings.data:
+            cache.check_view(settings.data["view"])
+        return cache
 
     @abstractmethod
     def list_samples(self) -> pa.Table:
@@ -70,7 +82,8 @@ class Source(Component, ABC):
             random: draw from torch's global generator which part of it, where it has several.
 
         Raises:
-            DataError: it is missing or cannot be decoded; the message names it.
+            Undecodable: it is missing or cannot be decoded; the message names it.
+            DataError: what it lies in is gone.
         """
 
     @abstractmethod
@@ -101,10 +114,16 @@ class Source(Component, ABC):
         """The root as a path.
 
         Raises:
-            DataError: it is not set or not there.
+            DataError: it is not set or not there, or a URL.
         """
         if self.root is None:
             raise DataError(f"root is not set: give the folder or zip file with your {self.GIVES}")
+        if is_url(self.root):
+            refuse_password(f"root={self.root}")
+            raise DataError(
+                f"root={self.root}: only tar shards are read from a URL, with data=shards or "
+                f"data=video_shards; download the rest, or pack it in shards"
+            )
         path = self.EMBEDDED if self.root == "embedded" else Path(self.root).expanduser()
         if not path.exists():
             raise DataError(f"root={self.root}: there is no such file or folder")
@@ -120,12 +139,12 @@ class Source(Component, ABC):
 
     @contextmanager
     def naming(self, index: Index, row: int) -> Iterator[None]:
-        """Whatever a decoder raises within becomes a ``DataError`` that names the sample."""
+        """Whatever a decoder raises within becomes an ``Undecodable`` that names the sample."""
         try:
             yield
         except (OSError, RuntimeError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise DataError(
+            raise Undecodable(
                 f"root={self.root}: {index.key(row)} cannot be decoded ({reason}); "
                 f"mend or remove it, or set data.on_error=skip"
             ) from error

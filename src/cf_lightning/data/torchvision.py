@@ -12,6 +12,7 @@ from cf_lightning.data.containers import File, sample_table
 from cf_lightning.data.image_source import ImageSource
 from cf_lightning.data.index import SPLITS, Index
 from cf_lightning.data.published.counts import Count, check_counts
+from cf_lightning.data.remote import is_url
 from cf_lightning.errors import DataError
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ class TorchvisionImages(ImageSource):
     def _load(self, split: str, download: bool) -> Any:
         """The data set's part for ``split``, ``None`` where it has none."""
         dataset_class = self._dataset_class()
-        root = Path(self.root).expanduser() if download and self.root else self.folder()
+        is_made = download and self.root and not is_url(self.root)
+        root = Path(str(self.root)).expanduser() if is_made else self.folder()
         arguments: dict[str, Any] = {"download": True} if download else {}
         if self.partition is not None:
             arguments["partition"] = self.partition

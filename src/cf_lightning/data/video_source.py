@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
+from pydantic import ValidationInfo, field_validator
 
+from cf_lightning.data.cache import Cache
 from cf_lightning.data.clip_view import ClipView
 from cf_lightning.data.index import Index
 from cf_lightning.data.source import DEMO, Source
@@ -40,6 +42,12 @@ class VideoSource(Source, ABC):
     EMBEDDED: ClassVar[Path] = DEMO / "clips.zip"
     FRAMES: ClassVar[int] = 3
 
+    @field_validator("cache")
+    @classmethod
+    def _cache_fits(cls, cache: Cache | None, settings: ValidationInfo) -> None:
+        if cache:
+            raise ValueError("only images are resized once and kept, no videos; leave it out")
+
     def open(self, index: Index, row: int) -> "Video":
         """The whole video that ``row`` is or is a part of, to be closed by the caller.
 
@@ -50,9 +58,8 @@ class VideoSource(Source, ABC):
         from cf_lightning.data.video.opening import open_video
 
         in_container = index.table["shard"][row].as_py() is not None
-        path = self.folder() / split_key(index.key(row))[0]
         return open_video(
-            self.encoded(index, row) if in_container else path,
+            self.encoded(index, row) if in_container else self.folder() / split_key(index.key(row))[0],
             self.decoder,
             self.view.resize,
             self.view.interpolation,

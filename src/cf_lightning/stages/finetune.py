@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-import pyarrow as pa
 from pydantic import Field
 
 from cf_lightning.data.index import Index
@@ -142,7 +141,7 @@ class Finetune(Train):
         source = self._source()
         return SampleDataModule(
             source,
-            index=Index(index.table.take(pa.array(test.rows)), index.origin),
+            index=index.take(test.rows),
             targets=test.labels if test.labels.ndim == 1 else np.full(len(test), -1),
             batch_size=max(1, self.batch_size // source.view.views),
             workers=self.runtime.num_workers(),

@@ -98,8 +98,12 @@ class Train(Stage):
         changed = self.data.view.model_dump() | self.view.model_dump(exclude_unset=True)
         try:
             view = type(self.data.view)(**changed)
+            if self.data.cache:
+                self.data.cache.check_view(view)
         except ValidationError as error:
             raise ConfigError(f"view={changed}: {error.errors()[0]['msg']}") from None
+        except ValueError as error:
+            raise ConfigError(f"view={changed}: {error}") from None
         return self.data.model_copy(update={"view": view})
 
     def _check_combinations(self) -> None:

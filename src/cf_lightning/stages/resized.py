@@ -1,0 +1,130 @@
+"""The stage that decodes every image once, so that later ones begin with small JPEGs."""
+
+import io
+import itertools
+import json
+import os
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from cf_lightning.data.cache import Cache, Resized, shard_name
+from cf_lightning.data.containers import tar_members
+from cf_lightning.data.image_source import ImageSource
+from cf_lightning.data.index import Index
+from cf_lightning.errors import DataError, Undecodable
+from cf_lightning.progress import progress_bar
+from cf_lightning.stages.base import Stage
+
+BLOCK = 32  # images that a loader process hands over at a time
+
+
+class Resize(Stage, Cache):
+    """Decode every image, resize its short side, write it as a JPEG into an uncompressed tar.
+
+    Input: ``data``, the listing. Samples keep their rows, keys, labels and splits; one that cannot be decoded
+    keeps its row and has no image, where the source says ``on_error: skip``.
+
+    Writes ``shard-<number>.tar``, of ``SHARD`` rows each, with a member ``<row>.jpg`` for each image;
+    ``places.npy`` as in ``data.cache.Resized``; ``index.parquet``, the listing; ``facts.json``.
+
+    Attributes: see ``Cache``.
+        data: the images as they are.
+    """
+
+    RANKS: ClassVar[Literal["all", "one"]] = "one"
+    SHARD: ClassVar[int] = 4096
+
+    data: ImageSource
+
+    def run(self, out: Path, **inputs: Path) -> None:
+        """Write the shards that an earlier attempt left missing."""
+        index = Index.read(inputs["data"])
+        starts = range(0, len(index), self.SHARD)
+        shards = [range(start, min(start + self.SHARD, len(index))) for start in starts]
+        self._write(index, {out / shard_name(number): rows for number, rows in enumerate(shards)})
+        places = np.zeros((len(index), 3), np.int64)
+        for number in range(len(shards)):
+            name = shard_name(number)
+            with open(out / name, "rb") as tar:
+                for file in tar_members(tar, str(out / name), name):
+                    places[int(Path(file.key).stem)] = (number, file.offset or 0, file.size or 0)
+        index.write(out)
+        np.save(out / Resized.FILE, places)
+        skipped = [index.key(row) for row in np.flatnonzero(places[:, 2] == 0).tolist()]
+        facts = {"images": len(index) - len(skipped), "MiB": round(int(places[:, 2].sum()) / 2**20, 1)}
+        (out / "facts.json").write_text(json.dumps(facts | ({"skipped": skipped} if skipped else {})))
+
+    def _write(self, index: Index, shards: dict[Path, range]) -> None:
+        """The shards that are not there yet, each of these rows."""
+        from torch.utils.data import DataLoader
+
+        due = {path: rows for path, rows in shards.items() if not path.exists()}
+        blocks = [rows[i : i + BLOCK] for rows in due.values() for i in range(0, len(rows), BLOCK)]
+        jpegs: Any = DataLoader(
+            _Jpegs(self, index),  # type: ignore[arg-type]
+            batch_sampler=blocks,  # type: ignore[arg-type]
+            collate_fn=list,
+            num_workers=self.runtime.num_workers(),
+        )
+        done = len(index) - sum(map(len, due.values()))
+        bar = progress_bar(len(index), self.data.GIVES, done)
+        stream = _counted(jpegs, bar)
+        for path, rows in due.items():
+            _write_shard(path, rows, itertools.islice(stream, len(rows)))
+        bar.close()
+
+
+class _Jpegs:
+    """By row; an error is handed over, for a loader process would add its traceback to what it raises."""
+
+    def __init__(self, resize: Resize, index: Index) -> None:
+        self.resize, self.index = resize, index
+
+    def __getitem__(self, row: int) -> bytes | DataError:
+        from PIL import Image
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms.v2.functional import resize
+
+        source, side = self.resize.data, self.resize.short_side
+        try:
+            image = source.image(self.index, row)
+            with source.naming(self.index, row):
+                if min(image.shape[1:]) > side:
+                    image = resize(image, [side], InterpolationMode.BICUBIC, antialias=True)
+                buffer = io.BytesIO()
+                Image.fromarray(image.permute(1, 2, 0).numpy()).save(
+                    buffer, "JPEG", quality=self.resize.quality
+                )
+                return buffer.getvalue()
+        except Undecodable as error:
+            return b"" if source.on_error == "skip" else error
+        except DataError as error:
+            return error
+
+
+def _counted(blocks: Iterable[list[bytes | DataError]], bar: Any) -> Iterable[bytes | DataError]:
+    """The images of all blocks, one after the other."""
+    for block in blocks:
+        yield from block
+        bar.update(len(block))
+
+
+def _write_shard(path: Path, rows: range, jpegs: Iterable[bytes | DataError]) -> None:
+    """Whole under its name, or not there."""
+    draft = path.with_suffix(".new")
+    with open(draft, "wb") as file:
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            for row, jpeg in zip(rows, jpegs, strict=True):
+                if isinstance(jpeg, DataError):
+                    raise jpeg
+                if jpeg:
+                    member = tarfile.TarInfo(f"{row:09d}.jpg")
+                    member.size = len(jpeg)
+                    archive.addfile(member, io.BytesIO(jpeg))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
