@@ -107,7 +107,5 @@ def test_a_batch_that_the_devices_cannot_share_is_refused_before_anything_runs(
     data = plan.index(cfg["data"], "data")
     labels = plan.add("cluster", cfg["cluster"], "stands for any input", data=data, features=data)
     plan.add("clusterfit", training(cfg) | {"batch_size": 16}, "student", data=data, labels=labels)
-    with pytest.raises(
-        ConfigError, match=r"clusterfit .*batch_size=16 .*runtime.devices=3; take a multiple of 3"
-    ):
+    with pytest.raises(ConfigError, match=r"clusterfit .*batch_size=16 .*runtime.devices=3.*; take 15 or 18"):
         plan.check()

@@ -1,9 +1,8 @@
-"""Running one step: in the driver on one CPU process, else as a torchrun of its own."""
+"""Running one step: in the driver on one CPU process, else as a group of processes of its own."""
 
 import fcntl
 import importlib.metadata
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -12,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cf_lightning.errors import ConfigError, UserError
+from cf_lightning import torchrun
+from cf_lightning.errors import ConfigError
 from cf_lightning.precision import resolve_precision
+from cf_lightning.stages.base import Stage
 from cf_lightning.store import Store, clear
-from cf_lightning.worker import WARNING, die_with_parent, run_stage
+from cf_lightning.worker import run_stage
 
 if TYPE_CHECKING:
     from cf_lightning.plan import Step
@@ -32,21 +33,32 @@ def execute(step: "Step", store: Store) -> dict[str, Any]:
         return {"config": step.node, "facts": step.index.summary()}
     stage = step.built()
     kind = stage.runtime.device_kind()
-    machine = {"device": kind, "precision": resolve_precision(getattr(stage, "precision", "32-true"), kind)}
+    precision: Any = getattr(stage, "precision", "32-true")
+    if stage.runtime.slurm is None:  # else the nodes have other processors than this machine
+        precision = resolve_precision(precision, kind)
+    machine = {"device": kind, "precision": precision}
     inputs = {name: str(store.path(used.stage, used.key)) for name, used in step.inputs.items()}
     with _no_survivors(partial):
-        _begin(partial, {"node": step.node, "inputs": inputs, "machine": machine})
-        num_processes = stage.runtime.num_devices() if stage.ranks() == "all" else 1
-        if stage.runtime.isolate and (num_processes > 1 or kind == "cuda"):
-            _torchrun(partial, num_processes, stage.runtime.num_threads())
-        elif num_processes > 1:
-            raise ConfigError(f"runtime.isolate=false runs in one process; runtime.devices={num_processes}")
-        else:
-            run_stage(partial)
+        _begin(partial, {"node": step.node, "inputs": inputs, "machine": machine, "versions": versions()})
+        _launch(partial, stage)
     (partial / "job.json").unlink()
     facts_file = partial / "facts.json"
     facts = json.loads(facts_file.read_text()) if facts_file.exists() else {}
     return {"config": step.node, "facts": facts, **machine, "versions": versions(), "commit": commit()}
+
+
+def _launch(partial: Path, stage: Stage) -> None:
+    """On the nodes of a SLURM job, as a torchrun of this machine, or in this process."""
+    runtime, on_all = stage.runtime, stage.ranks() == "all"
+    num_processes = runtime.num_devices() if on_all else 1
+    if runtime.slurm is not None:
+        runtime.slurm.run(partial, runtime, runtime.nodes if on_all else 1, num_processes)
+    elif runtime.isolate and (num_processes > 1 or runtime.device_kind() == "cuda"):
+        torchrun.run(partial, num_processes, runtime.num_threads())
+    elif num_processes > 1:
+        raise ConfigError(f"runtime.isolate=false runs in one process; runtime.devices={num_processes}")
+    else:
+        run_stage(partial)
 
 
 def _begin(partial: Path, job: dict[str, Any]) -> None:
@@ -68,38 +80,6 @@ def _no_survivors(partial: Path) -> Iterator[None]:
         fcntl.flock(file, fcntl.LOCK_UN)
     yield
     partial.with_suffix(".ranks").unlink(missing_ok=True)
-
-
-def _torchrun(partial: Path, num_processes: int, num_threads: int) -> None:
-    """Start the group, wait for it, and raise the user's error if that is what ended it."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={num_processes}", "-m", "cf_lightning.worker", str(partial)]
-    launched = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
-    environment = {name: value for name, value in os.environ.items() if name not in launched}
-    environment["OMP_NUM_THREADS"] = str(num_threads)
-    error = partial / "error.txt"
-    error.unlink(missing_ok=True)
-    log, driver = partial / "torchrun.log", os.getpid()
-    with open(log, "a") as stderr:  # progress bars go to stdout
-        group = subprocess.Popen(
-            command, env=environment, preexec_fn=lambda: die_with_parent(driver), stderr=stderr
-        )
-        try:
-            code = group.wait()
-        finally:
-            if group.poll() is None:
-                group.terminate()
-                group.wait()
-    lines = log.read_text().splitlines()
-    for line in dict.fromkeys(lines):
-        if line.startswith(WARNING):
-            logging.getLogger(__name__).warning(line.removeprefix(WARNING))
-    if error.exists():
-        raise UserError(error.read_text())
-    if code:
-        tail = "\n".join(lines[-40:])
-        raise RuntimeError(f"{partial.parent.name}: the process group ended with code {code}\n{tail}")
-    log.unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:

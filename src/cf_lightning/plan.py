@@ -142,7 +142,10 @@ class Plan:
 
     def _check(self, step: Step) -> None:
         try:
-            step.built().check(**step.indexes())
+            stage, indexes = step.built(), step.indexes()
+            for index in indexes.values():
+                stage.check_processes(index)
+            stage.check(**indexes)
         except UserError as error:
             raise type(error)(f"{step.stage} ({step.title}): {error}") from error
 

@@ -2,11 +2,12 @@
 
 import os
 import sys
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cf_lightning.config import Component
+from cf_lightning.nodes import Slurm
 
 
 class Runtime(Component):
@@ -15,7 +16,8 @@ class Runtime(Component):
     Attributes:
         store: the folder of artifacts; a POSIX file system with working locks.
         devices: processes of a stage, one device each; ``auto`` is every GPU, or one process on the CPU.
-        nodes: machines; several are not supported yet.
+        nodes: machines, each with so many devices; several are those of a job of ``slurm``.
+        slurm: how stages are submitted to SLURM; null runs them on this machine.
         accelerator: ``auto`` is CUDA where there is a GPU.
         divide_head: on several devices, from so many classes on a head is divided among them.
         workers: loader processes for each device; ``auto`` follows the cores.
@@ -31,7 +33,8 @@ class Runtime(Component):
 
     store: str = "artifacts"
     devices: int | Literal["auto"] = "auto"
-    nodes: int = Field(default=1, ge=1, le=1)
+    nodes: int = Field(default=1, ge=1)
+    slurm: Slurm | None = None
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     divide_head: int = Field(default=100_000, ge=2)
     workers: int | Literal["auto"] = "auto"
@@ -43,6 +46,17 @@ class Runtime(Component):
     experiment: str = "custom"
     overrides: list[str] = []
     sweep_dir: str | None = None
+
+    @model_validator(mode="after")
+    def _other_machines(self) -> Self:
+        if self.slurm is None and self.nodes > 1:
+            raise ValueError(f"nodes={self.nodes}: several are those of a SLURM job; add runtime=slurm")
+        if self.slurm and "auto" in (self.devices, self.accelerator):
+            raise ValueError(
+                "with runtime=slurm say what a node has, which may not be what this machine has: "
+                "runtime.accelerator=cuda runtime.devices=8"
+            )
+        return self
 
     def device_kind(self) -> Literal["cpu", "cuda"]:
         """Where stages compute; imports torch when the accelerator is ``auto``."""
@@ -62,6 +76,14 @@ class Runtime(Component):
 
         return torch.cuda.device_count()
 
+    def num_processes(self) -> int:
+        """Of a stage that uses every device of every node."""
+        return self.nodes * self.num_devices()
+
+    def known_processes(self) -> int | None:
+        """The same where the configuration says it, without a look at the machine."""
+        return None if self.devices == "auto" else self.nodes * self.devices
+
     def num_workers(self) -> int:
         """Loader processes of one device; 0 loads in the training process itself."""
         if self.workers != "auto":
@@ -69,8 +91,9 @@ class Runtime(Component):
         return min(16, _cores() // self.num_devices()) if self.device_kind() == "cuda" else 0
 
     def num_threads(self) -> int:
-        """Threads of torch in each process: the cores, divided between the processes."""
-        return max(1, _cores() // self.num_devices())
+        """Threads of torch in each process: the cores, divided between the processes of this machine."""
+        here = self.slurm is not None and self.slurm.cluster == "local"
+        return max(1, _cores() // (self.num_processes() if here else self.num_devices()))
 
     def shows_progress(self) -> bool:
         """Whether somebody is looking."""

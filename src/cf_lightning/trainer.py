@@ -80,14 +80,15 @@ def build_trainer(
     are the stage's business.
     """
     _quiet()
-    kind, devices = runtime.device_kind(), runtime.num_devices()
+    kind, several = runtime.device_kind(), runtime.num_processes() > 1
     torch.set_num_threads(runtime.num_threads())
     backend = "nccl" if kind == "cuda" else "gloo"
     return Trainer(
         accelerator="gpu" if kind == "cuda" else "cpu",
-        devices=devices,
-        strategy=DDPStrategy(process_group_backend=backend) if devices > 1 else "auto",
-        sync_batchnorm=devices > 1 and kind == "cuda",
+        devices=runtime.num_devices(),
+        num_nodes=runtime.nodes,
+        strategy=DDPStrategy(process_group_backend=backend) if several else "auto",
+        sync_batchnorm=several and kind == "cuda",
         precision=resolve_precision(precision, kind),
         max_epochs=max_epochs,
         callbacks=[*callbacks, StageProgressBar()],
@@ -114,7 +115,7 @@ def _quiet() -> None:
         ".*epoch parameter in `scheduler.step.*",
         ".*isinstance.treespec.*",
         ".*You defined a `validation_step` but have no.*",
-        ".*Total length of `DataLoader` across ranks is zero.*",  # data without a split val
+        ".*Total length of .* across ranks is zero.*",  # data without a split val, or few samples
         ".*ended before the epoch ended and your dataloader.*",  # our samplers go on within an epoch
         ".*in eval mode at the start of training.*",  # the trunk of a probe
     ):

@@ -46,11 +46,14 @@ def leave() -> NoReturn:
 def run_stage(folder: Path) -> None:
     """Build the stage of ``folder/job.json`` and run it on its input folders, tracked by its logger."""
     from cf_lightning.config import build
+    from cf_lightning.nodes import check_node
 
     job = json.loads((folder / "job.json").read_text())
     name = folder.parent.name
     stage = build(job["node"], name)
     inputs = {key: Path(path) for key, path in job["inputs"].items()}
+    if stage.runtime.slurm is not None:
+        check_node(stage, job, inputs)
     tracker = stage.runtime.logger if os.environ.get("RANK", "0") == "0" else None
     if tracker is None:
         stage.run(folder, **inputs)

@@ -54,6 +54,7 @@ class SampleDataModule(LightningDataModule):
         pending: np.ndarray | None = None,
     ) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # more devices than blocks
         self.source = source
         self.index = source.index() if index is None else index
         self.targets = self.index.single_labels() if targets is None else targets

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from cf_lightning.config import Component
 from cf_lightning.data.index import Index
+from cf_lightning.errors import ConfigError
 from cf_lightning.runtime import Runtime
 
 
@@ -29,6 +30,15 @@ class Stage(Component, ABC):
         Raises:
             UserError: with the key, its value, and what would be right.
         """
+
+    def check_processes(self, index: Index) -> None:
+        """Raise ``ConfigError`` where there are more processes than samples."""
+        processes = self.runtime.known_processes() if self.ranks() == "all" else None
+        if processes and processes > len(index):
+            raise ConfigError(
+                f"runtime.devices={self.runtime.devices} on runtime.nodes={self.runtime.nodes}: {processes} "
+                f"processes for the {len(index)} samples of root={index.origin}; at most {len(index)}"
+            )
 
     def disk_bytes(self, **indexes: Index) -> int | None:
         """What the artifact will need on disk, ``None`` where that is not known beforehand."""

@@ -83,12 +83,16 @@ class Train(Stage):
                 f"batch_size={self.batch_size} is more than the {num_train} training samples of "
                 f"root={data.origin}; at most {num_train}"
             )
-        parts = (2 if self.mix.on else 1) * (1 if self.runtime.devices == "auto" else self.runtime.devices)
+        processes = self.runtime.known_processes() or 1
+        parts = (2 if self.mix.on else 1) * processes
         if self.batch_size % parts:
-            halves = " in two halves each, which are mixed," if self.mix.on else ""
+            halves = " in two halves each, which are mixed" if self.mix.on else ""
+            below = self.batch_size // parts * parts
+            nearest = f"{below} or {below + parts}" if below else str(parts)
             raise ConfigError(
-                f"batch_size={self.batch_size} is of all devices together and cannot be divided by "
-                f"runtime.devices={self.runtime.devices}{halves}; take a multiple of {parts}"
+                f"batch_size={self.batch_size} is of all devices together and cannot be divided among "
+                f"{processes} processes (runtime.nodes={self.runtime.nodes}, "
+                f"runtime.devices={self.runtime.devices}){halves}; take {nearest}"
             )
 
     def _source(self) -> Source:
@@ -205,7 +209,7 @@ class Train(Stage):
         module = self._classifier(num_classes)
         if start is not None:
             module.trunk.load(start)
-        if self.runtime.device_kind() == "cpu" and self.runtime.num_devices() > 1:
+        if self.runtime.device_kind() == "cpu" and self.runtime.num_processes() > 1:
             convert(module)
         return module
 
