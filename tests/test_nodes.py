@@ -121,7 +121,6 @@ def test_the_stage_goes_on_within_its_epoch(
             agents(place)[1].kill()
         else:
             wait_for(place, "*.partial/history.csv")  # one epoch is over
-            agents(place)[0].parent().send_signal(signal.SIGUSR2)
             agents(place)[0].send_signal(signal.SIGUSR2)
 
     with meanwhile(disturb):
