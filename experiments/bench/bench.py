@@ -15,13 +15,16 @@ from pathlib import Path
 
 import defaults
 import front_door
+import limits
 import memory
 import pretext
+import processes
+import scale
 import student
 import throughput
 import torch
+import training
 import video
-from measuring import Row
 
 import sweeps
 import transfer
@@ -31,6 +34,10 @@ PARTS = {
     "front_door": front_door.rows,
     "throughput": throughput.rows,
     "defaults": defaults.rows,
+    "training": training.rows,
+    "limits": limits.rows,
+    "processes": processes.rows,
+    "scale": scale.rows,
     "pretext": pretext.rows,
     "student": student.rows,
     "memory": memory.rows,
@@ -49,28 +56,34 @@ PACKAGES = (
     "numpy",
     "hydra-core",
 )
-HEADER = ("what", "median (range of rounds)", "target", "met", "ours against theirs")
+HEADER = ("part", "what", "median (range of rounds)", "target", "met", "ours against theirs")
 
 
 def main() -> None:
     start = time.monotonic()
-    measured = []
+    measured: list[tuple[str, ...]] = []
     with tempfile.TemporaryDirectory(prefix="bench_") as folder:
         for part in sys.argv[1:] or PARTS:
             for row in PARTS[part](Path(folder)):
-                print(" | ".join(row.cells()), flush=True)
-                measured.append(row)
+                measured.append((f"`{part}`", *row.cells()))
+                print(" | ".join(measured[-1]), flush=True)
     if not sys.argv[1:]:
         minutes = (time.monotonic() - start) / 60
         Path(__file__).with_name("results.md").write_text(report(measured, minutes))
 
 
-def report(measured: list[Row], minutes: float) -> str:
+def report(measured: list[tuple[str, ...]], minutes: float) -> str:
     """The table, and where and when it was taken."""
-    lines = [HEADER, ("---",) * len(HEADER), *(row.cells() for row in measured)]
+    lines = [HEADER, ("---",) * len(HEADER), *measured]
     table = [f"| {' | '.join(cells)} |" for cells in lines]
     facts = [f"- {fact}" for fact in (*machine(), f"measured in {minutes:.1f} minutes")]
-    head = ["# Bench", "", "Written by `make bench`; what each line is: [README.md](README.md).", ""]
+    head = [
+        "# Bench",
+        "",
+        "Written by `make bench`; `.venv/bin/python experiments/bench/bench.py PART` measures one part and",
+        "prints it. What each line is, and why some miss their target: [README.md](README.md).",
+        "",
+    ]
     return "\n".join([*head, *table, "", *facts, ""])
 
 

@@ -72,6 +72,12 @@ def seconds(act: Callable[[], object]) -> float:
 
 def growth(*command: str) -> int:
     """Bytes of anonymous memory at a process's peak, beyond what it had when it printed that it is warm."""
+    before, peak = watched(*command)
+    return peak - before
+
+
+def watched(*command: str) -> tuple[int, int]:
+    """Bytes of anonymous memory of a process when it has printed that it is warm, and at its later peak."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         while process.stdout.readline() not in ("warm\n", ""):
@@ -82,7 +88,7 @@ def growth(*command: str) -> int:
             time.sleep(0.002)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return peak - before
+    return before, peak
 
 
 def _anonymous(pid: int) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from images import make_images
 from lightning.pytorch import Callback
-from measuring import Bound, Row, growth
+from measuring import Bound, Row, growth, watched
 
 from cf_lightning.callbacks.row_writer import RowWriter
 from cf_lightning.clustering.faiss import FaissKMeans
@@ -22,24 +22,27 @@ from cf_lightning.data.containers import File, sample_table
 from cf_lightning.data.folder import FolderImages
 from cf_lightning.data.images import ImageDataModule
 from cf_lightning.data.index import Index
-from cf_lightning.data.views import View
+from cf_lightning.data.views import Augmentation, View
 from cf_lightning.features import FeatureExtractionModule
 from cf_lightning.models.tiny import TinyTrunk
 from cf_lightning.rows import describe_rows
 from cf_lightning.runtime import Runtime
 from cf_lightning.stages.cluster import Cluster
 from cf_lightning.stages.space import Space
+from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
 from cf_lightning.trainer import build_trainer
 
 MIB = 2**20
 MACHINE = Runtime(accelerator="cpu", devices=1, progress=False)
 IMAGES, SIDE, WIDTH = 1000, 32, 64
+FLAT = (10_000, 100_000)
 VECTORS, DIM = 60_000, 2048
 OWN = sys.executable, __file__
 
 
 def rows(folder: Path) -> Iterator[Row]:
     yield extraction(folder)
+    yield from flat(folder)
     yield clustering(folder)
 
 
@@ -54,6 +57,17 @@ def extraction(folder: Path) -> Row:
     sides = f"{grown[1]:.1f} against {grown[0]:.1f} MiB; the features would add {features:.1f} MiB"
     what = f"Extraction: growth with {numbers[1]} images beyond that with {numbers[0]}"
     return Row(what, f"{more:.1f} MiB", sides, more, Bound("<=", 4, " MiB"))
+
+
+def flat(folder: Path) -> Iterator[Row]:
+    """The whole process, listing and all, with ten times the images."""
+    for number in FLAT:
+        make_images(folder / f"many_{number}", number, file_side=SIDE, side=SIDE)
+    for what in ("extract", "train"):
+        few, many = (watched(*OWN, what, str(folder / f"many_{number}"))[1] / MIB for number in FLAT)
+        sides = f"{many:.0f} against {few:.0f} MiB"
+        name = f"{what.capitalize()}: memory at the peak with {FLAT[1]} images / with {FLAT[0]}"
+        yield Row(name, f"{many / few:.3f}", sides, many / few, Bound("<=", 1.05))
 
 
 def clustering(folder: Path) -> Row:
@@ -87,6 +101,9 @@ def warm() -> None:
 
 
 class WarmAfterOneBatch(Callback):
+    def on_train_batch_end(self, *arguments: Any, **_: Any) -> None:
+        self.on_predict_batch_end(*arguments)
+
     def on_predict_batch_end(self, *arguments: Any, **_: Any) -> None:
         if arguments[4] == 0:  # the number of the batch
             warm()
@@ -104,6 +121,13 @@ def extract(root: Path) -> None:
     describe_rows(out, "features", data.index)
 
 
+def train(root: Path) -> None:
+    source = FolderImages(root=str(root), view=View(resize=SIDE, crop=SIDE), holdout=0.0)
+    data = ImageDataModule(source, augmentation=Augmentation(), batch_size=32)
+    module = PseudoLabelClassifier(TinyTrunk(width=8).build(), 8, batch_size=32)
+    build_trainer(MACHINE, root.parent, "auto", [WarmAfterOneBatch()]).fit(module, data)
+
+
 def cluster(few: Path, many: Path) -> None:
     stage = Cluster(k=64, engine=FaissKMeans(iterations=5), runtime=MACHINE)
     for folder in (few, many):
@@ -115,5 +139,5 @@ def cluster(few: Path, many: Path) -> None:
 
 
 if __name__ == "__main__":
-    measured: dict[str, Callable[..., None]] = {"extract": extract, "cluster": cluster}
+    measured: dict[str, Callable[..., None]] = {"extract": extract, "train": train, "cluster": cluster}
     measured[sys.argv[1]](*map(Path, sys.argv[2:]))

@@ -66,7 +66,7 @@ def rows(folder: Path) -> Iterator[Row]:
                 batch_size=load.train_batch,
                 workers=workers,
             )
-            yield from Steps(place, load, pretext, data).rows()
+            yield from Steps(place, load, pretext, data, "resnet50", Bound(">=", 0.95)).rows()
 
 
 def pretexts(folder: Path, number: int) -> list[Pretext]:
@@ -98,17 +98,21 @@ def distillation(folder: Path) -> Distillation:
 
 
 class Steps:
-    """The same batches at 64 px, with the same optimiser and schedule, in two ways."""
+    """The same batches, with the same optimiser and schedule, in two ways."""
 
-    def __init__(self, folder: Path, load: Load, pretext: Pretext, data: ImageDataModule) -> None:
+    def __init__(
+        self, folder: Path, load: Load, pretext: Pretext, data: ImageDataModule, network: str, bound: Bound
+    ) -> None:
         self.folder, self.load, self.pretext, self.data = folder, load, pretext, data
+        self.network, self.bound = network, bound
         self.batch, self.number = load.train_batch, load.train_batch * load.batches
 
     def rows(self) -> Iterator[Row]:
         name = type(self.pretext.task).__name__
-        where = f"ResNet-50, 64 px, batch {self.batch}, {self.load.device}"
+        side = self.data.source.view.crop
+        where = f"{self.network}, {side} px, batch {self.batch}, {self.load.device}"
         ours, by_hand, making = in_turn(self.framework, self.by_hand, self.making, rounds=9)
-        yield ratio(f"{name} / by hand ({where})", ours, by_hand, Bound(">=", 0.95), "images/s")
+        yield ratio(f"{name} / by hand ({where})", ours, by_hand, self.bound, "images/s")
         if self.pretext.makes_batches:
             steps = [1000 * self.batch / rate for rate in ours]
             yield ratio(f"{name}: making a batch / the step ({where})", making, steps, Bound("<=", 0.1), "ms")
@@ -118,7 +122,7 @@ class Steps:
         with tempfile.TemporaryDirectory(dir=self.folder) as out:
             callbacks: list[Callback] = [clock, History(Path(out))]
             trainer = build_trainer(self.load.runtime, Path(out), "auto", callbacks)
-            warnings.filterwarnings("ignore", ".*Total length of `DataLoader`.*")  # nothing to validate on
+            warnings.filterwarnings("ignore", ".*Total length of .*")  # nothing to validate on
             trainer.fit(self._module(), self.data)
             self.loader: Any = trainer.train_dataloader
         return clock.rate(self.number - self.batch)
@@ -156,7 +160,7 @@ class Steps:
 
     def _module(self) -> PseudoLabelClassifier:
         torch.manual_seed(0)
-        trunk = TorchvisionTrunk(name="resnet50").build()
+        trunk = TorchvisionTrunk(name=self.network).build()
         recipe = SGD()
         return PseudoLabelClassifier(trunk, self.pretext.classes, self.pretext.task, recipe, self.batch)
 

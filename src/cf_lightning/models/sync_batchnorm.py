@@ -1,8 +1,10 @@
 """Batch normalisation over all ranks on the CPU, which torch's own SyncBatchNorm refuses."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -16,16 +18,9 @@ class GlooBatchNorm(_BatchNorm):
         """(B, C), (B, C, H, W) or (B, C, T, H, W) to the same shape."""
         if not self.training:
             return super().forward(input)
-        x = input.float().movedim(1, -1)
-        samples = x.flatten(0, -2)
-        count = len(samples) * torch.distributed.get_world_size()
-        moments = torch.stack([samples.sum(0), samples.square().sum(0)])
-        mean, square = all_reduce(moments) / count  # type: ignore[no-untyped-call]
-        variance = square - mean.square()
-        self._track(mean.detach(), variance.detach(), count)
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        normalised: Tensor = x * scale + (self.bias - mean * scale)
-        return normalised.movedim(-1, 1).to(input.dtype)
+        output, mean, variance = _Normalise.apply(input, self.weight, self.bias, self.eps)
+        self._track(mean, variance, _count(input))
+        return output  # type: ignore[no-any-return]
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Any number of dimensions will do."""
@@ -38,6 +33,51 @@ class GlooBatchNorm(_BatchNorm):
         rate = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
         self.running_mean.lerp_(mean, rate)
         self.running_var.lerp_(variance * count / max(1, count - 1), rate)
+
+
+class _Normalise(torch.autograd.Function):
+    """By torch's own kernels: they normalise with given statistics, and sum up what the gradient needs."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        unused = torch.zeros(2, x.shape[1])  # running statistics; without them it refuses bf16
+        own_mean, own_variance = torch.batch_norm_update_stats(x, *unused, 0.0)
+        ranks = torch.distributed.get_world_size()
+        mean, square = _over_ranks(own_mean, own_variance + own_mean.square()) / ranks
+        variance = square - mean.square()
+        ctx.save_for_backward(x, weight, mean, variance)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, variance)
+        return functional.batch_norm(x, mean, variance, weight, bias, eps=eps), mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, weight, mean, variance = ctx.saved_tensors
+        grad = gradients[0]
+        scaled, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            grad, x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+        )
+        by_bias, by_weight = _over_ranks(of_bias, of_weight) / _count(x)
+        scale = torch.rsqrt(variance + ctx.eps)
+        slope = -weight * scale.square() * by_weight
+        offset = -weight * scale * by_bias - slope * mean
+        # slope * x + offset for each channel
+        rest = functional.batch_norm(x, torch.zeros_like(mean), torch.ones_like(mean), slope, offset, eps=0.0)
+        return scaled + rest, of_weight, of_bias, None
+
+
+def _count(x: Tensor) -> int:
+    """Numbers of one channel in the global batch."""
+    return x.numel() // x.shape[1] * torch.distributed.get_world_size()
+
+
+def _over_ranks(*sums: Tensor) -> Tensor:
+    """(n, C): the sums of all ranks."""
+    every = torch.stack(sums)
+    torch.distributed.all_reduce(every)
+    return every
 
 
 def convert(module: nn.Module) -> nn.Module:

@@ -1,0 +1,105 @@
+"""Two processes of one thread against one: extraction and training, as torchrun starts them.
+
+Called with what to do and a folder of images, this file is one of the processes.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from images import make_images
+from lightning.pytorch import Callback
+from measuring import Bound, Row, in_turn, ratio
+from throughput import Clock
+
+from cf_lightning.callbacks.row_writer import RowWriter
+from cf_lightning.data.folder import FolderImages
+from cf_lightning.data.images import ImageDataModule
+from cf_lightning.data.views import Augmentation, View
+from cf_lightning.features import FeatureExtractionModule
+from cf_lightning.models.sync_batchnorm import convert
+from cf_lightning.models.torchvision import TorchvisionTrunk
+from cf_lightning.runtime import Runtime
+from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
+from cf_lightning.tasks.supervised import Supervised
+from cf_lightning.trainer import build_trainer
+
+SIDE, BATCH, BATCHES = 96, 32, 16  # images of each process at once in extraction
+TRAIN_BATCH = 128  # of both processes: a gradient of 45 MB is exchanged for each
+DIM, CLASSES = 512, 8
+
+
+def rows(folder: Path) -> Iterator[Row]:
+    images = folder / "processes"
+    make_images(images, BATCH * BATCHES, file_side=112, side=SIDE)
+    for what in ("extract", "train"):
+        two, one = in_turn(
+            lambda: group(2, what, images),  # noqa: B023
+            lambda: group(1, what, images),  # noqa: B023
+            rounds=3,
+        )
+        name = f"{what.capitalize()}: 2 processes of a thread / 1 (ResNet-18, {SIDE} px, cpu)"
+        yield ratio(name, two, one, Bound(">=", 1.6), "images/s")
+
+
+def group(number: int, what: str, images: Path) -> float:
+    """Images a second of so many processes, each with a core of its own."""
+    cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:number]))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}"]
+    command = ["taskset", "-c", cores, *launcher, __file__, what, str(images)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    return float(next(line for line in done.stdout.splitlines() if line.startswith("rate ")).split()[1])
+
+
+class Steady(Clock):
+    """The time from the second batch to the last, in which both processes are at work."""
+
+    def on_predict_batch_end(self, *_: Any, **__: Any) -> None:
+        self.tick()
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        self.tick()
+
+    def on_train_epoch_end(self, *_: Any, **__: Any) -> None:
+        """The last batch has told."""
+
+    def batches(self) -> float:
+        """A second."""
+        times = self.times[1:]
+        return (len(times) - 1) / (times[-1] - times[0])
+
+
+def main(what: str, images: Path) -> None:
+    world = int(os.environ["WORLD_SIZE"])
+    runtime = Runtime(accelerator="cpu", devices=world, progress=False)
+    view, clock = View(resize=SIDE, crop=SIDE), Steady("cpu")
+    source = FolderImages(root=str(images), view=view, holdout=0.0)
+    trunk = TorchvisionTrunk(name="resnet18").build()
+    callbacks: list[Callback] = [clock]
+    if what == "extract":
+        data = ImageDataModule(source, batch_size=BATCH)
+        out = Path(tempfile.gettempdir()) / f"rows_of_{os.getppid()}.npy"
+        writer = RowWriter(out, (len(data.index), DIM), "float16")
+        trainer = build_trainer(runtime, images, "auto", [*callbacks, writer])
+        trainer.predict(FeatureExtractionModule(trunk), data, return_predictions=False)
+        rate = clock.batches() * BATCH * world
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            out.unlink()
+    else:
+        data = ImageDataModule(source, augmentation=Augmentation(), batch_size=TRAIN_BATCH)
+        module = PseudoLabelClassifier(trunk, CLASSES, Supervised(), batch_size=TRAIN_BATCH)
+        trainer = build_trainer(runtime, images, "auto", callbacks)
+        trainer.fit(convert(module) if world > 1 else module, data)  # type: ignore[arg-type]
+        rate = clock.batches() * TRAIN_BATCH
+    if trainer.is_global_zero:
+        print(f"rate {rate}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
