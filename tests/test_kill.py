@@ -113,3 +113,29 @@ def test_a_polite_signal_ends_the_run_soon_and_not_with_success(
         assert list((tmp_path / "store" / "pretrain").glob("*.partial/resume.ckpt")), "the work is kept"
     finally:
         process.kill()
+
+
+@pytest.mark.slow
+def test_a_slurm_job_that_is_told_of_its_end_saves_within_the_epoch_and_queues_itself_again(
+    command: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    tool = tmp_path / "bin" / "scontrol"
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/scontrol.log\n')
+    tool.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tool.parent}:{os.environ['PATH']}", "SLURM_JOB_ID": "77"}
+    long = "runtime.checkpoint_minutes=1000"
+    line = command(*SHORT, "pretrain.epochs=1000", "runtime.accelerator=cpu", long)
+    process = subprocess.Popen(line, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "store" / "pretrain").glob("*.partial/history.csv")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGUSR1)
+        assert process.wait(timeout=30) == 128 + signal.SIGUSR1
+    finally:
+        process.kill()
+    assert (tmp_path / "scontrol.log").read_text() == "requeue 77\n"
+    assert list((tmp_path / "store" / "pretrain").glob("*.partial/resume.ckpt")), "the work is kept"

@@ -42,8 +42,8 @@ class _Normalise(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        unused = torch.zeros(2, x.shape[1])  # running statistics; without them it refuses bf16
-        own_mean, own_variance = torch.batch_norm_update_stats(x, *unused, 0.0)
+        no_mean, no_variance = torch.zeros(2, x.shape[1])  # running ones; without them it refuses bf16
+        own_mean, own_variance = torch.batch_norm_update_stats(x, no_mean, no_variance, 0.0)
         ranks = torch.distributed.get_world_size()
         mean, square = _over_ranks(own_mean, own_variance + own_mean.square()) / ranks
         variance = square - mean.square()
