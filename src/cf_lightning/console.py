@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cf_lightning import progress
+from cf_lightning.estimate import told
 
 if TYPE_CHECKING:
     from cf_lightning.plan import Plan, Step
@@ -73,6 +74,8 @@ class Console:
             )
         self.out.print(table)
         self.note(f"store: {plan.store.root}; {len(plan.missing())} of {len(plan.steps)} stages will run")
+        if operations := plan.operations():
+            self.note(told(operations))
 
     def table(self, table: Table) -> None:
         """Any table, with air around it."""

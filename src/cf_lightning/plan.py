@@ -157,6 +157,11 @@ class Plan:
             return int(step.index.table.nbytes)
         return step.built().disk_bytes(**step.indexes())
 
+    def operations(self) -> float:
+        """Floating-point operations of what has to run, as far as the stages know them."""
+        steps = [step for step in self.missing() if step.index is None or step.inputs]
+        return sum(step.built().operations(**step.indexes()) or 0.0 for step in steps)
+
     def run(self, console: "Console") -> None:
         """Make what is missing, in order, with a line for each finished step."""
         for step in self.steps:

@@ -1,6 +1,7 @@
 """What a ``model`` node is: a recipe that builds a randomly initialised trunk."""
 
 from abc import ABC, abstractmethod
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
 from cf_lightning.config import Component
@@ -54,9 +55,24 @@ class TrunkRecipe(Component, ABC):
         with torch.device("meta"):
             return self.build()
 
+    def operations(self, shape: tuple[int, ...]) -> float:
+        """Of one forward pass of one input of this shape; a multiplication and an addition are two."""
+        return _counted(type(self), self.model_dump_json(), shape)
+
     def weight_bytes(self) -> int:
         """What the weights take in float32; a network that does not exist is found here, too."""
         return 4 * sum(int(tensor.numel()) for tensor in self.sized().state_dict().values())
+
+
+@cache
+def _counted(recipe: type[TrunkRecipe], settings: str, shape: tuple[int, ...]) -> float:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    trunk = recipe.model_validate_json(settings).sized().eval()
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        trunk(torch.zeros(1, *shape, dtype=torch.uint8, device="meta"))
+    return float(counter.get_total_flops())
 
 
 def unfetched(what: str, error: Exception) -> ConfigError:

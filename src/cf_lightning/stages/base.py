@@ -44,6 +44,10 @@ class Stage(Component, ABC):
         """What the artifact will need on disk, ``None`` where that is not known beforehand."""
         return None
 
+    def operations(self, **indexes: Index) -> float | None:
+        """Floating-point operations of the stage, ``None`` where they do not matter or are not known."""
+        return None
+
     def ranks(self) -> Literal["all", "one"]:
         """``all`` runs the stage once on every device, ``one`` in a single process."""
         return self.RANKS

@@ -68,6 +68,10 @@ class Extract(Stage):
         vectors = rows * (views + 1 if views > 1 else 1)
         return vectors * self.model.sized().feature_dim * (2 if self.dtype == "float16" else 4)
 
+    def operations(self, **indexes: Index) -> float:
+        """A forward pass of every view of every row."""
+        return len(indexes["data"]) * self.model.operations(self.data.view.shape)
+
     def run(self, out: Path, **inputs: Path) -> None:
         """Extract the rows that an earlier attempt left missing."""
         import torch

@@ -131,6 +131,11 @@ class Train(Stage):
         """Weights of the trunk in float32, and three times as much for the checkpoint meanwhile."""
         return 4 * self.model.weight_bytes()
 
+    def operations(self, **indexes: Index) -> float:
+        """Forward and twice as much backward for every training sample of every epoch, without the head."""
+        shape = self._source().view.single().shape
+        return 3.0 * self.epochs * len(indexes["data"].rows("train")) * self.model.operations(shape)
+
     def run(self, out: Path, **inputs: Path) -> None:
         """Train, continuing from the last checkpoint of an earlier attempt."""
         from cf_lightning.callbacks.finite import FiniteLoss
