@@ -155,6 +155,7 @@ def test_a_node_with_other_files_is_refused(composed: Compose, tmp_path: Path) -
     [
         (["runtime.nodes=2"], "several are those of a SLURM job; add runtime=slurm"),
         (["runtime=slurm", "runtime.devices=auto"], "say what a node has"),
+        (["runtime=slurm"], "there is no srun on this machine"),
         ([*TWO_NODES, "+runtime.slurm.stages={pretrain: {minuts: 3}}"], "did you mean minutes?"),
         (["runtime.devices=3"], r"batch_size=8 is of all devices .* 3 processes .* take 6 or 9"),
         (

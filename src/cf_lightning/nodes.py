@@ -1,5 +1,6 @@
 """Stages on other machines: each is a SLURM job in which every node runs a torchrun."""
 
+import importlib.util
 import logging
 import os
 import shutil
@@ -63,6 +64,16 @@ class Slurm(Resources):
     cluster: Literal["slurm", "local"] = "slurm"
     attempts: int = Field(default=3, ge=1)
     stages: dict[str, Resources] = {}
+
+    def check(self) -> None:
+        """Raise ``ConfigError`` where nothing can be submitted from."""
+        if importlib.util.find_spec("submitit") is None:
+            raise ConfigError("runtime=slurm: submitit is not installed: pip install 'cf-lightning[sweep]'")
+        if self.cluster == "slurm" and shutil.which("srun") is None:
+            raise ConfigError(
+                "runtime.slurm.cluster=slurm: there is no srun on this machine; start the command where jobs "
+                "are submitted from, or try it with runtime.slurm.cluster=local"
+            )
 
     def resources(self, stage: str) -> Resources:
         """Of one stage."""

@@ -144,7 +144,7 @@ class Plan:
         try:
             stage, indexes = step.built(), step.indexes()
             for index in indexes.values():
-                stage.check_processes(index)
+                stage.check_machine(index)
             stage.check(**indexes)
         except UserError as error:
             raise type(error)(f"{step.stage} ({step.title}): {error}") from error

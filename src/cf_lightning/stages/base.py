@@ -31,8 +31,10 @@ class Stage(Component, ABC):
             UserError: with the key, its value, and what would be right.
         """
 
-    def check_processes(self, index: Index) -> None:
-        """Raise ``ConfigError`` where there are more processes than samples."""
+    def check_machine(self, index: Index) -> None:
+        """Raise ``ConfigError`` where there is no SLURM, or there are more processes than samples."""
+        if self.runtime.slurm is not None:
+            self.runtime.slurm.check()
         processes = self.runtime.known_processes() if self.ranks() == "all" else None
         if processes and processes > len(index):
             raise ConfigError(
