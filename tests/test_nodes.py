@@ -157,7 +157,7 @@ def test_a_node_with_other_files_is_refused(composed: Compose, tmp_path: Path) -
         (["runtime=slurm", "runtime.devices=auto"], "say what a node has"),
         (["runtime=slurm"], "there is no srun on this machine"),
         ([*TWO_NODES, "+runtime.slurm.stages={pretrain: {minuts: 3}}"], "did you mean minutes?"),
-        (["runtime.devices=3"], r"batch_size=8 is of all devices .* 3 processes .* take 6 or 9"),
+        (["runtime.devices=3"], r"batch_size=8 is of all devices .* by 3 .* take 6 or 9"),
         (
             ["runtime.devices=100", "pretrain.batch_size=100"],
             "100 processes for the 48 .* at most 48",

@@ -113,7 +113,7 @@ def test_a_default_is_the_papers_student(option: str, planned: Callable[..., Any
         (["clusterfit.mix.cutmix=1", "clusterfit/loss=mlc"], r"mix\.cutmix=1.* with task\.loss=MLC\b"),
         (
             ["clusterfit.mix.mixup=0.2", "clusterfit.batch_size=15"],
-            r"batch_size=15 .*two halves.*multiple of 2",
+            r"batch_size=15 .*two halves.*take 14 or 16",
         ),
         (
             ["clusterfit.relabel.nearest=2", "clusterfit.task.temperature=1", "clusterfit/loss=mlcd"],

@@ -86,13 +86,13 @@ class Train(Stage):
         processes = self.runtime.known_processes() or 1
         parts = (2 if self.mix.on else 1) * processes
         if self.batch_size % parts:
-            halves = " in two halves each, which are mixed" if self.mix.on else ""
+            halves = ", in two halves each, which are mixed" if self.mix.on else ""
             below = self.batch_size // parts * parts
             nearest = f"{below} or {below + parts}" if below else str(parts)
             raise ConfigError(
-                f"batch_size={self.batch_size} is of all devices together and cannot be divided among "
-                f"{processes} processes (runtime.nodes={self.runtime.nodes}, "
-                f"runtime.devices={self.runtime.devices}){halves}; take {nearest}"
+                f"batch_size={self.batch_size} is of all devices together and cannot be divided by {parts} "
+                f"(runtime.devices={self.runtime.devices} on runtime.nodes={self.runtime.nodes}{halves}); "
+                f"take {nearest}"
             )
 
     def _source(self) -> Source:
