@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from safetensors.torch import load_file
 from torch import nn
 
 from cf_lightning.callbacks.history import History
 from cf_lightning.callbacks.training_checkpoint import TrainingCheckpoint
 from cf_lightning.config import build
+from cf_lightning.data.images import ImageDataModule
 from cf_lightning.models.tiny import TinyTrunk
 from cf_lightning.models.trunk import Trunk
 from cf_lightning.stages.train import Train
+from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
 
 Make = Callable[..., tuple[Train, Path]]
 
@@ -155,3 +157,11 @@ def test_a_long_epoch_has_checkpoints_and_a_kill_after_one_loses_only_what_came_
         resumed = train(stage, out, data)
     assert steps == [*range(1, 10), *range(9, 16)], "the ninth step alone was taken twice"
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_the_loader_of_a_training_that_is_over_gives_whole_epochs(make: Make, tmp_path: Path) -> None:
+    stage, _ = make()
+    data = ImageDataModule(stage.data, batch_size=8)
+    trainer = Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False)
+    trainer.fit(PseudoLabelClassifier(stage.model.build(), 3, batch_size=8), data)
+    assert len(list(trainer.train_dataloader)) == len(list(data.train_dataloader())) == 5

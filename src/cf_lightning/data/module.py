@@ -94,7 +94,7 @@ class SampleDataModule(LightningDataModule):
 
     def _had(self) -> int:
         """Samples that this rank has had of the epoch that begins: some, where a checkpoint was within it."""
-        if not self.trainer:
+        if not self.trainer or not self.trainer.training:
             return 0
         return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready * self._local_batch
 
