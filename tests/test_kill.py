@@ -39,12 +39,8 @@ def kill_in(stage: str, sign: str, line: list[str], folder: Path) -> None:
     process = subprocess.Popen(
         line, cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 300
     try:
-        while not list((folder / "store" / stage).glob(f"*.partial/{sign}")):
-            assert process.poll() is None, f"the run ended before {stage} had begun"
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        wait_for(stage, sign, process, folder)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -52,6 +48,15 @@ def kill_in(stage: str, sign: str, line: list[str], folder: Path) -> None:
     while left := processes_of(folder):
         assert time.monotonic() < deadline, f"still alive: {left}"
         time.sleep(0.05)
+
+
+def wait_for(stage: str, sign: str, process: "subprocess.Popen[bytes]", folder: Path) -> None:
+    """Until the run has come to the sign of ``stage``."""
+    deadline = time.monotonic() + 300
+    while not list((folder / "store" / stage).glob(f"*.partial/{sign}")):
+        assert process.poll() is None, f"the run ended before {stage} had begun"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def processes_of(folder: Path) -> list[str]:
@@ -103,11 +108,7 @@ def test_a_polite_signal_ends_the_run_soon_and_not_with_success(
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell ignores it
     )
     try:
-        deadline = time.monotonic() + 120
-        while not list((tmp_path / "store" / "pretrain").glob("*.partial/resume.ckpt")):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for("pretrain", "resume.ckpt", process, tmp_path)
         process.send_signal(number)
         assert process.wait(timeout=30) != 0
         assert list((tmp_path / "store" / "pretrain").glob("*.partial/resume.ckpt")), "the work is kept"
@@ -128,11 +129,7 @@ def test_a_slurm_job_that_is_told_of_its_end_saves_within_the_epoch_and_queues_i
     line = command(*SHORT, "pretrain.epochs=1000", "runtime.accelerator=cpu", long)
     process = subprocess.Popen(line, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 120
-        while not list((tmp_path / "store" / "pretrain").glob("*.partial/history.csv")):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for("pretrain", "history.csv", process, tmp_path)
         process.send_signal(signal.SIGUSR1)
         assert process.wait(timeout=30) == 128 + signal.SIGUSR1
     finally:

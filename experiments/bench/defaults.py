@@ -10,7 +10,7 @@ import torch
 from images import make_images, make_photos
 from lightning.pytorch import LightningModule, Trainer
 from measuring import Bound, Row, in_turn, ratio, seconds
-from throughput import Clock, Load
+from throughput import Clock, Load, extraction
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -18,7 +18,6 @@ from torchvision import models
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from cf_lightning.callbacks.row_writer import RowWriter
 from cf_lightning.data.folder import FolderImages
 from cf_lightning.data.images import ImageDataModule
 from cf_lightning.data.index import Index
@@ -32,7 +31,7 @@ from cf_lightning.trainer import build_trainer
 
 PHOTO, CROP, WORKERS = 400, 224, 2  # pixels of the files, and of what a network sees
 SHORT_SIDE = 256  # of the cache
-SIDE, BATCH, STEPS, CLASSES, DIM = 128, 32, 12, 8, 2048
+SIDE, BATCH, STEPS, CLASSES = 128, 32, 12, 8
 LOAD = Load("cpu", BATCH, BATCH, STEPS)
 NORMALISED = [
     v2.ToImage(),
@@ -129,15 +128,8 @@ class Sides:
 
     def predict(self) -> float:
         data = ImageDataModule(self.source, batch_size=BATCH, workers=self.workers)
-        clock = Clock("cpu")
-        with tempfile.TemporaryDirectory(dir=self.folder) as out:
-            writer = RowWriter(Path(out) / "features.npy", (STEPS * BATCH, DIM), "float16")
-            trainer = build_trainer(LOAD.runtime, Path(out), "auto", [writer, clock])
-            module = FeatureExtractionModule(TorchvisionTrunk(name="resnet50").build())
-            trainer.predict(module, data, return_predictions=False)
-            writer.finish()
-        clock.tick()
-        return clock.rate((STEPS - 1) * BATCH)
+        module = FeatureExtractionModule(TorchvisionTrunk(name="resnet50").build())
+        return extraction(self.folder, LOAD, module, data)
 
     def default_train(self) -> float:
         steps = [v2.RandomResizedCrop(SIDE), v2.RandomHorizontalFlip(), *NORMALISED]

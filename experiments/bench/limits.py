@@ -1,7 +1,6 @@
 """What the machine could do at best: matrix products, the decoder, the disk, and how much of it is used."""
 
 import os
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,8 +10,7 @@ import numpy as np
 import torch
 from images import make_images
 from measuring import Bound, Row, in_turn, ratio, seconds
-from throughput import Clock, Load
-from torch.utils.flop_counter import FlopCounterMode
+from throughput import Load, extraction
 
 from cf_lightning.callbacks.row_writer import RowWriter
 from cf_lightning.data.decoding import decode_image
@@ -20,7 +18,6 @@ from cf_lightning.data.images import ImageDataModule
 from cf_lightning.features import FeatureExtractionModule
 from cf_lightning.models.torchvision import TorchvisionTrunk
 from cf_lightning.models.trunk import Trunk
-from cf_lightning.trainer import build_trainer
 
 SIDE, BATCH, DIM = 128, 32, 2048
 LOAD = Load("cpu", BATCH, BATCH, 16)
@@ -37,9 +34,10 @@ def rows(folder: Path) -> Iterator[Row]:
         )
     source = make_images(folder / "limits", NUMBER, file_side=160, side=SIDE)
     data = ImageDataModule(source, batch_size=BATCH, workers=LOAD.runtime.num_workers())
-    trunk = TorchvisionTrunk(name="resnet50").build().channels_last().eval()
+    recipe = TorchvisionTrunk(name="resnet50")
+    trunk = recipe.build().channels_last().eval()
     whole, model, loader = in_turn(
-        lambda: extraction(folder, trunk, data),
+        lambda: extraction(folder, LOAD, FeatureExtractionModule(trunk), data),
         lambda: forward(trunk),
         lambda: NUMBER / seconds(lambda: deque(data.predict_dataloader(), maxlen=0)),
     )
@@ -60,7 +58,7 @@ def rows(folder: Path) -> Iterator[Row]:
         Bound(">=", 0.97),
         "images/s",
     )
-    flops = flops_of(trunk)
+    flops = recipe.operations((3, SIDE, SIDE))
     share = median(model) * flops / peaks[torch.bfloat16]
     yield Row(
         f"Forward pass / matrix products at best, bfloat16 ({where})",
@@ -79,25 +77,6 @@ def peak(dtype: torch.dtype) -> float:
         torch.mm(a, b)
         found.append(max(2 * size**3 / seconds(lambda: torch.mm(a, b)) for _ in range(5)))  # noqa: B023
     return max(found)
-
-
-def flops_of(trunk: Trunk) -> float:
-    """Of one image's forward pass; a multiplication and an addition are two."""
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        trunk(torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8))
-    return float(counter.get_total_flops())
-
-
-def extraction(folder: Path, trunk: Trunk, data: ImageDataModule) -> float:
-    """As the stage does it: images a second."""
-    clock = Clock("cpu")
-    with tempfile.TemporaryDirectory(dir=folder) as out:
-        writer = RowWriter(Path(out) / "features.npy", (NUMBER, DIM), "float16")
-        trainer = build_trainer(LOAD.runtime, Path(out), "auto", [writer, clock])
-        trainer.predict(FeatureExtractionModule(trunk), data, return_predictions=False)
-        writer.finish()
-        clock.tick()
-    return clock.rate(NUMBER - BATCH)
 
 
 def forward(trunk: Trunk) -> float:

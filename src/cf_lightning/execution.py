@@ -37,14 +37,15 @@ def execute(step: "Step", store: Store) -> dict[str, Any]:
     if stage.runtime.slurm is None:  # else the nodes have other processors than this machine
         precision = resolve_precision(precision, kind)
     machine = {"device": kind, "precision": precision}
+    packages = versions()
     inputs = {name: str(store.path(used.stage, used.key)) for name, used in step.inputs.items()}
     with _no_survivors(partial):
-        _begin(partial, {"node": step.node, "inputs": inputs, "machine": machine, "versions": versions()})
+        _begin(partial, {"node": step.node, "inputs": inputs, "machine": machine, "versions": packages})
         _launch(partial, stage)
     (partial / "job.json").unlink()
     facts_file = partial / "facts.json"
     facts = json.loads(facts_file.read_text()) if facts_file.exists() else {}
-    return {"config": step.node, "facts": facts, **machine, "versions": versions(), "commit": commit()}
+    return {"config": step.node, "facts": facts, **machine, "versions": packages, "commit": commit()}
 
 
 def _launch(partial: Path, stage: Stage) -> None:

@@ -83,8 +83,7 @@ class Train(Stage):
                 f"batch_size={self.batch_size} is more than the {num_train} training samples of "
                 f"root={data.origin}; at most {num_train}"
             )
-        processes = self.runtime.known_processes() or 1
-        parts = (2 if self.mix.on else 1) * processes
+        parts = (2 if self.mix.on else 1) * (self.runtime.known_processes() or 1)
         if self.batch_size % parts:
             halves = ", in two halves each, which are mixed" if self.mix.on else ""
             below = self.batch_size // parts * parts

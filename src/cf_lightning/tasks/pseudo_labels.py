@@ -100,7 +100,7 @@ class PseudoLabelClassifier(LightningModule):
             self._optimizer.state.pop(parameter, None)
 
     def on_train_start(self) -> None:
-        """Go on within an epoch; Lightning has made the loaders, which draw a seed for their workers."""
+        """Go on within an epoch; Lightning has made the loaders, which may draw seeds for their workers."""
         if self._epoch_so_far:
             go_on(self.train_loss, self._epoch_so_far, self.trainer)
 
