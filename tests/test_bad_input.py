@@ -41,6 +41,10 @@ CASES = {
         ["+experiment=demo", "contestant=[techer]"],
         r"Could not load 'contestant/techer'",
     ),
+    "float16 on a processor": (
+        ["+experiment=demo", "extract.precision=16-mixed", "runtime.accelerator=cpu"],
+        r"extract.*precision=16-mixed: float16 is for GPUs",
+    ),
     "several nodes": (["+experiment=demo", "runtime.nodes=2"], r"runtime\.nodes=2"),
     "no such layer": (
         ["+experiment=demo", "target_features.layers=[layer9]"],

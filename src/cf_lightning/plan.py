@@ -143,8 +143,9 @@ class Plan:
     def _check(self, step: Step) -> None:
         try:
             stage, indexes = step.built(), step.indexes()
-            for index in indexes.values():
-                stage.check_machine(index)
+            if not step.cached:  # else it was another machine's business
+                for index in indexes.values():
+                    stage.check_machine(index)
             stage.check(**indexes)
         except UserError as error:
             raise type(error)(f"{step.stage} ({step.title}): {error}") from error

@@ -1,4 +1,5 @@
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -142,3 +143,46 @@ def test_a_loop_that_broke_down_is_completed_by_the_next(tmp_path: Path) -> None
     predict(writer, Slice(), missing)
     writer.finish()
     assert np.array_equal(written(tmp_path), FEATURES.numpy())
+
+
+def test_batches_are_written_while_later_ones_are_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, third = make_writer(tmp_path), Event()
+    waited: list[bool] = []
+    write = writer.file.write
+
+    def patient(*args: Any) -> None:
+        waited.append(third.wait(60))
+        write(*args)
+
+    class Told(Slice):
+        def predict_step(
+            self, batch: list[torch.Tensor], batch_idx: int
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            if batch_idx == writer.AHEAD:
+                third.set()
+            return super().predict_step(batch, batch_idx)
+
+    monkeypatch.setattr(writer.file, "write", patient)
+    predict(writer, Told())
+    writer.finish()
+    assert waited == [True] * 6
+    assert np.array_equal(written(tmp_path), FEATURES.numpy())
+
+
+def test_a_batch_that_cannot_be_written_ends_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = make_writer(tmp_path)
+    write = writer.file.write
+
+    def full(start: int, *args: Any) -> None:
+        if start == 8:
+            raise StoreError("no space left")
+        write(start, *args)
+
+    monkeypatch.setattr(writer.file, "write", full)
+    with pytest.raises(StoreError, match="no space left"):
+        predict(writer, Slice())
+    assert {8, 9, 10, 11} <= set(np.flatnonzero(make_writer(tmp_path).pending()))

@@ -1,7 +1,9 @@
 """A callback that writes what a predict loop returns into a row file."""
 
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,6 +29,9 @@ class RowWriter(Callback):
     Lightning need not guess it from the batch sampler. Call ``trainer.predict(return_predictions=False)``,
     or Lightning keeps every prediction in memory.
 
+    In a predict loop a thread fetches and writes a batch while the next ones are computed: neither the disk
+    nor the copy from a GPU is waited for, unless they are slower than the network.
+
     Args:
         path: the ``.npy`` file; one that another attempt began is continued (see ``rows.RowFile``).
         shape: (N, D) or (N, V, D).
@@ -36,8 +41,12 @@ class RowWriter(Callback):
         StoreError: the file cannot be written.
     """
 
+    AHEAD: ClassVar[int] = 2  # batches that may wait to be written
+
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: "DTypeLike") -> None:
         self.file = RowFile(path, shape, dtype)
+        self._thread = ThreadPoolExecutor(1, "rows")
+        self._writing: deque[Future[None]] = deque()
         self._torch_dtype = torch.from_numpy(np.empty(0, dtype)).dtype
 
     def pending(self) -> np.ndarray:
@@ -67,17 +76,24 @@ class RowWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write one batch."""
-        index, features = unpack(outputs)
-        self.write(index, features)
+        """Let the thread write one batch."""
+        self._writing.append(self._thread.submit(self.write, *unpack(outputs)))
+        self._wait(self.AHEAD)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the last rows."""
+        self._wait(0)
         self.file.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Record what is there, for the next attempt."""
+        wait(self._writing)
         self.file.close()
+
+    def _wait(self, ahead: int) -> None:
+        """Until at most so many batches are not written; what went wrong with one is raised here."""
+        while len(self._writing) > ahead:
+            self._writing.popleft().result()
 
     def write(self, index: Tensor, features: Tensor) -> None:
         """Write the rows of one batch.

@@ -14,7 +14,7 @@ from cf_lightning.data.views import Augmentation, View
 from cf_lightning.errors import ConfigError
 from cf_lightning.models.base import TrunkRecipe
 from cf_lightning.optimization import Optimization
-from cf_lightning.precision import Precision
+from cf_lightning.precision import Precision, check_precision
 from cf_lightning.stages.base import Stage
 from cf_lightning.tasks.base import Targets, Task
 from cf_lightning.tasks.clusters import Clusters
@@ -51,6 +51,7 @@ class Train(Stage):
         epochs: passes over as many images as have a target.
         batch_size: of all devices together.
         precision: ``auto`` is bf16 where it is faster.
+        compile: the trunk's network, by ``torch.compile``.
         seed: of initialisation, shuffling and augmentation.
     """
 
@@ -69,7 +70,13 @@ class Train(Stage):
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=2)
     precision: Precision = "auto"
+    compile: bool = False
     seed: int = Field(default=0, ge=0)
+
+    def check_machine(self, index: Index) -> None:
+        """As any stage, and it has the arithmetic."""
+        super().check_machine(index)
+        check_precision(self.precision, self.runtime)
 
     def check(self, **indexes: Index) -> None:
         """The task finds its labels, and there is at least one whole batch for all devices."""
@@ -161,6 +168,10 @@ class Train(Stage):
         history, checkpoint = History(out), TrainingCheckpoint(out, self.runtime.checkpoint_minutes)
         callbacks = [FiniteLoss(self.optimization.lr), history, *self._callbacks(index), checkpoint]
         trainer = build_trainer(self.runtime, out, self.precision, callbacks, self.epochs)
+        if self.compile:
+            from cf_lightning.models.compiling import compile_network
+
+            compile_network(module.trunk.network)
         self._divide(module, trainer)
         trainer.fit(module, samples, ckpt_path=checkpoint.found(), weights_only=True)
         if trainer.interrupted or trainer.current_epoch < self.epochs:
