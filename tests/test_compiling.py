@@ -67,7 +67,8 @@ def test_gradients_statistics_and_names_are_those_without(compiler: Counted) -> 
         assert name == other_name
         assert torch.equal(one, other)
     for one, other in zip(plain.parameters(), compiled.parameters(), strict=True):
-        assert one.grad is not None and other.grad is not None
+        assert one.grad is not None
+        assert other.grad is not None
         torch.testing.assert_close(one.grad, other.grad)
 
 

@@ -23,7 +23,8 @@ def trained(recipe: TrunkRecipe) -> Trunk:
     trunk = recipe.build().eval()
     for module in trunk.modules():
         if isinstance(module, NORMS):
-            assert module.running_mean is not None and module.running_var is not None
+            assert module.running_mean is not None
+            assert module.running_var is not None
             module.running_mean.normal_(0, 0.3)
             module.running_var.uniform_(0.5, 2)
             nn.init.uniform_(module.weight, 0.5, 1.5)
