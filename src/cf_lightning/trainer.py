@@ -25,7 +25,7 @@ class StageProgressBar(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin where an earlier attempt has stopped."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        self._batch = data.batch_size
+        self._batch = data.batch_size // trainer.accumulate_grad_batches
         epoch = trainer.num_training_batches * self._batch
         done = trainer.current_epoch * epoch
         done += trainer.fit_loop.epoch_loop.batch_progress.current.ready * self._batch
@@ -36,9 +36,10 @@ class StageProgressBar(Callback):
         self._tell(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Count a global batch."""
+        """Count a pass of all devices."""
         if self._bar.update(self._batch):
-            self._tell(trainer, f"loss {float(trainer.progress_bar_metrics['train/loss_step']):.2f}")
+            loss = trainer.progress_bar_metrics.get("train/loss_step")  # none within the very first step
+            self._tell(trainer, "" if loss is None else f"loss {float(loss):.2f}")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say why the bar stands still."""
@@ -72,7 +73,12 @@ class StageProgressBar(Callback):
 
 
 def build_trainer(
-    runtime: Runtime, out: Path, precision: Precision, callbacks: list[Callback], max_epochs: int = 1
+    runtime: Runtime,
+    out: Path,
+    precision: Precision,
+    callbacks: list[Callback],
+    max_epochs: int = 1,
+    accumulate: int = 1,
 ) -> Trainer:
     """A trainer for one stage, in the driver or in a torchrun worker.
 
@@ -91,6 +97,7 @@ def build_trainer(
         sync_batchnorm=several and kind == "cuda",
         precision=resolve_precision(precision, kind),
         max_epochs=max_epochs,
+        accumulate_grad_batches=accumulate,
         callbacks=[*callbacks, StageProgressBar()],
         logger=runtime.logger.lightning() if runtime.logger else False,
         enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),

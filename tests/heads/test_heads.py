@@ -41,6 +41,7 @@ def train(head: Head, optimizer: torch.optim.Optimizer, features: Tensor, labels
     rows_only = RowsOnly(head)
     (scores,) = head.scores(features, [labels], seed=0, step=step)
     CrossEntropy()(scores).mean().backward()
+    rows_only.add()
     rows_only.cut(optimizer)
     optimizer.step()
     rows_only.put_back(optimizer)
