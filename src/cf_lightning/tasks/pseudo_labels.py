@@ -119,24 +119,9 @@ class PseudoLabelClassifier(LightningModule):
             decoded = decoded & partners(decoded)
         loss = (losses.mean(0) * decoded).mean()
         self.train_loss.update(loss.detach())
-        self._log_step(loss.detach())
+        self._passes.append(loss.detach())
         self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
         return loss
-
-    def _log_step(self, loss: Tensor) -> None:
-        """The mean over a step's passes: of all devices where a logger takes it, of this one for the bar.
-
-        A collective in each step would let all devices wait for the slowest.
-        """
-        self._passes.append(loss)
-        if len(self._passes) < self.trainer.accumulate_grad_batches:
-            return
-        mean = torch.stack(self._passes).mean()
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        self._passes.clear()
-        if self.trainer.loggers and every and (self.global_step + 1) % every == 0:
-            mean = self.trainer.strategy.reduce(mean, reduce_op="mean")
-        self.log("train/loss_step", mean, prog_bar=True)
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
         """Loss and top-1 over the decodable rows; what a task draws is the same in every epoch."""
@@ -185,6 +170,18 @@ class PseudoLabelClassifier(LightningModule):
     def on_after_backward(self) -> None:
         """Of each pass of a step."""
         self.rows_only.add()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Log the mean loss of the step's passes: of all devices where a logger takes it, else of this one.
+
+        A collective in each step would let all devices wait for the slowest.
+        """
+        loss = torch.stack(self._passes).mean()
+        self._passes.clear()
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if self.trainer.loggers and every and (self.global_step + 1) % every == 0:
+            loss = self.trainer.strategy.reduce(loss, reduce_op="mean")
+        self.log("train/loss_step", loss, prog_bar=True)
 
     def divide(self, rank: int, world: int) -> None:
         """Divide the classes among the ranks; DDP then leaves them alone."""
