@@ -93,7 +93,7 @@ def build_trainer(
         accelerator="gpu" if kind == "cuda" else "cpu",
         devices=runtime.num_devices(),
         num_nodes=runtime.nodes,
-        strategy=DDPStrategy(process_group_backend=backend) if several else "auto",
+        strategy=_ddp(backend) if several else "auto",
         sync_batchnorm=several and kind == "cuda",
         precision=resolve_precision(precision, kind),
         max_epochs=max_epochs,
@@ -107,6 +107,14 @@ def build_trainer(
         num_sanity_val_steps=0,
         default_root_dir=out,
     )
+
+
+def _ddp(backend: str) -> DDPStrategy:
+    """Gradients lie where they are summed; buffers are alike, for batch normalisation is over all ranks.
+
+    ``static_graph`` would bring nothing: nobody looks for parameters that a step has not used.
+    """
+    return DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True, broadcast_buffers=False)
 
 
 def _quiet() -> None:
