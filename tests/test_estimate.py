@@ -4,18 +4,22 @@ import numpy as np
 import pytest
 
 from cf_lightning.data.containers import File, sample_table
-from cf_lightning.data.folder import FolderImages
+from cf_lightning.data.folder import FolderImages, FolderVideos
 from cf_lightning.data.index import Index
+from cf_lightning.data.progressive import Progressive
 from cf_lightning.data.views import Augmentation, View
+from cf_lightning.errors import ConfigError
 from cf_lightning.estimate import A100, hours, told
 from cf_lightning.models.base import TrunkRecipe
 from cf_lightning.models.r2plus1d import R2Plus1D
 from cf_lightning.models.timm import TimmTrunk
 from cf_lightning.models.tiny import TinyTrunk
+from cf_lightning.models.tiny_video import TinyVideoTrunk
 from cf_lightning.models.torchvision import TorchvisionTrunk
 from cf_lightning.optimization import SGD
 from cf_lightning.stages.extract import Extract
 from cf_lightning.stages.train import Train
+from cf_lightning.stages.training_checks import check_progressive
 from cf_lightning.tasks.supervised import Supervised
 
 SOURCE = FolderImages(root="somewhere", view=View(resize=8, crop=8))
@@ -45,6 +49,29 @@ def test_a_small_network_by_hand() -> None:
     assert train.operations(data=index(5, 2)) == 3 * 4 * 5 * TINY, (
         "forward and backward, training samples alone"
     )
+    growing = train.model_copy(update={"progressive": Progressive(start=0.5, until=0.5, step=4)})
+    assert growing.sides(SOURCE.view) == [4, 8, 8, 8]
+    small = TinyTrunk(width=2).operations((3, 4, 4))
+    assert (
+        growing.operations(data=index(5, 2))
+        == 3 * 5 * (small + 3 * TINY)
+        < train.operations(data=index(5, 2))
+    )
+
+
+def test_clips_do_not_grow() -> None:
+    train = Train(
+        data=FolderVideos(root="somewhere"),
+        model=TinyVideoTrunk(),
+        task=Supervised(),
+        optimization=SGD(),
+        augmentation=Augmentation(),
+        progressive=Progressive(start=0.5, until=0.5),
+        epochs=4,
+        batch_size=2,
+    )
+    with pytest.raises(ConfigError, match=r"progressive=.*root=somewhere gives clips; leave it out"):
+        check_progressive(train, index(5, 2), train.data.view)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,14 @@ def test_resumed_equals_undisturbed(
     assert left == {"trunk.safetensors", "head.safetensors", "classes.json", "history.csv", "facts.json"}
 
 
-@pytest.mark.parametrize("options", [[], ["pretrain.ema=0.9"], ["pretrain.mix.mixup=0.4"]], ids=str)
+GROWING = "pretrain.progressive={start: 0.5, until: 0.7, step: 8}"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [[], ["pretrain.ema=0.9"], ["pretrain.mix.mixup=0.4"], ["pretrain.accumulate=2", GROWING]],
+    ids=str,
+)
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_asked_to_end_within_an_epoch_it_goes_on_from_the_next_batch(

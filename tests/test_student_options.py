@@ -38,6 +38,8 @@ OPTIONS = [
     ["clusterfit.mix.cutmix=1.0"],
     ["clusterfit.augmentation.rand_ops=2"],
     ["clusterfit.ema=0.5"],
+    ["clusterfit.accumulate=2"],
+    ["clusterfit.progressive={start: 0.5, until: 0.9, step: 8}"],
     ["clusterfit.warm_start=true"],
     ["training@clusterfit=adamw"],
     ["clusterfit.task.power=1.0"],
@@ -114,6 +116,21 @@ def test_a_default_is_the_papers_student(option: str, planned: Callable[..., Any
         (
             ["clusterfit.mix.mixup=0.2", "clusterfit.batch_size=15"],
             r"batch_size=15 .*two halves.*take 14 or 16",
+        ),
+        (
+            ["clusterfit.mix.mixup=0.2", "clusterfit.accumulate=3"],
+            r"batch_size=16 .*divided by 6 .*accumulate=3, .*two halves.*take 12 or 18",
+        ),
+        (["clusterfit.accumulate=32"], r"batch_size=16 .*divided by 32 .*accumulate=32.*take 32"),
+        (["clusterfit.accumulate=0"], r"clusterfit.*accumulate=0.*greater than or equal to 1"),
+        (["clusterfit.progressive={start: 0, until: 0.8}"], r"progressive\.start=0.*greater than 0"),
+        (["clusterfit.progressive={start: 0.9, until: 0.5}"], r"progressive=.*every epoch of epochs=2 has"),
+        (
+            [
+                "clusterfit.progressive={start: 0.5, until: 0.9, step: 8}",
+                "clusterfit.model={_target_:cf_lightning.models.timm.TimmTrunk,name:swin_tiny_patch4_window7_224}",
+            ],
+            r"progressive=.*'start': 0\.5.*: crops of 16 px .*: images of 16x16 px: .* takes 224x224",
         ),
         (
             ["clusterfit.relabel.nearest=2", "clusterfit.task.temperature=1", "clusterfit/loss=mlcd"],

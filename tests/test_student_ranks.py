@@ -39,6 +39,8 @@ CASES = {
     "reclustered": (AGAIN, "clusterfit.recluster.every_n_epochs=1"),
     "divided": (DIVIDED, "clusterfit.task.loss.label_smoothing=0.1", "training@clusterfit=adamw"),
     "divided, some": (DIVIDED, RATE, "clusterfit/head=cosine", "clusterfit.task.head.scale=8"),
+    "in passes": ("clusterfit.accumulate=2", RATE, "clusterfit.mix.mixup=0.2", "clusterfit.ema=0.9"),
+    "divided, in passes": (DIVIDED, "clusterfit.accumulate=4", RATE, "training@clusterfit=adamw"),
     "divided, reclustered": (DIVIDED, AGAIN, "clusterfit.recluster.every_n_epochs=2"),
 }
 Weights = dict[str, torch.Tensor]
@@ -156,9 +158,10 @@ def test_a_divided_head_goes_on_as_if_undisturbed_and_on_any_number_of_processes
     [
         ((*CASES["drawn"], "clusterfit.ema=0.9"), 1),
         (("clusterfit.ema=0.9",), 3),
+        (CASES["in passes"], 1),
         ((AGAIN, "clusterfit.recluster.every_n_epochs=2", "clusterfit.epochs=4"), 3),
     ],
-    ids=["drawn and averaged", "after the last epoch", "after a reclustering"],
+    ids=["drawn and averaged", "after the last epoch", "in passes", "after a reclustering"],
 )
 def test_resumed_equals_undisturbed(
     options: tuple[str, ...], epoch: int, inputs: Path, tmp_path: Path

@@ -75,16 +75,21 @@ class SGD(Optimization):
     nesterov: bool = False
 
     def optimizer(self, module: "nn.Module", lr: float) -> "Optimizer":
-        """SGD."""
+        """SGD in one kernel."""
         import torch
 
         decayed, free = _parameter_groups(module)
-        return torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             [{"params": decayed, "weight_decay": self.weight_decay}, {"params": free, "weight_decay": 0.0}],
             lr=lr,
             momentum=self.momentum,
             nesterov=self.nesterov,
+            fused=True,
         )
+        if self.momentum:  # the kernel leaves it unset where a first step in float16 overflows and is skipped
+            for parameter in decayed + free:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer
 
 
 class AdamW(Optimization):
@@ -102,7 +107,7 @@ class AdamW(Optimization):
     betas: Annotated[list[Beta], Field(min_length=2, max_length=2)] = [0.9, 0.999]
 
     def optimizer(self, module: "nn.Module", lr: float) -> "Optimizer":
-        """AdamW."""
+        """AdamW in one kernel."""
         import torch
         from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
 
@@ -113,7 +118,7 @@ class AdamW(Optimization):
             for name in layer.no_weight_decay()
         }
         groups = param_groups_weight_decay(module, self.weight_decay, no_weight_decay_list=named)
-        return torch.optim.AdamW(groups, lr=lr, betas=(self.betas[0], self.betas[1]))
+        return torch.optim.AdamW(groups, lr=lr, betas=(self.betas[0], self.betas[1]), fused=True)
 
 
 def _parameter_groups(module: "nn.Module") -> tuple[list[Any], list[Any]]:

@@ -25,7 +25,7 @@ class StageProgressBar(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin where an earlier attempt has stopped."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        self._batch = data.batch_size
+        self._batch = data.batch_size // trainer.accumulate_grad_batches
         epoch = trainer.num_training_batches * self._batch
         done = trainer.current_epoch * epoch
         done += trainer.fit_loop.epoch_loop.batch_progress.current.ready * self._batch
@@ -36,9 +36,10 @@ class StageProgressBar(Callback):
         self._tell(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Count a global batch."""
+        """Count a pass of all devices."""
         if self._bar.update(self._batch):
-            self._tell(trainer, f"loss {float(trainer.progress_bar_metrics['train/loss_step']):.2f}")
+            loss = trainer.progress_bar_metrics.get("train/loss_step")  # none within the very first step
+            self._tell(trainer, "" if loss is None else f"loss {float(loss):.2f}")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say why the bar stands still."""
@@ -72,7 +73,12 @@ class StageProgressBar(Callback):
 
 
 def build_trainer(
-    runtime: Runtime, out: Path, precision: Precision, callbacks: list[Callback], max_epochs: int = 1
+    runtime: Runtime,
+    out: Path,
+    precision: Precision,
+    callbacks: list[Callback],
+    max_epochs: int = 1,
+    accumulate: int = 1,
 ) -> Trainer:
     """A trainer for one stage, in the driver or in a torchrun worker.
 
@@ -87,10 +93,11 @@ def build_trainer(
         accelerator="gpu" if kind == "cuda" else "cpu",
         devices=runtime.num_devices(),
         num_nodes=runtime.nodes,
-        strategy=DDPStrategy(process_group_backend=backend) if several else "auto",
+        strategy=_ddp(backend) if several else "auto",
         sync_batchnorm=several and kind == "cuda",
         precision=resolve_precision(precision, kind),
         max_epochs=max_epochs,
+        accumulate_grad_batches=accumulate,
         callbacks=[*callbacks, StageProgressBar()],
         logger=runtime.logger.lightning() if runtime.logger else False,
         enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
@@ -100,6 +107,14 @@ def build_trainer(
         num_sanity_val_steps=0,
         default_root_dir=out,
     )
+
+
+def _ddp(backend: str) -> DDPStrategy:
+    """Gradients lie where they are summed; buffers are alike, for batch normalisation is over all ranks.
+
+    ``static_graph`` would bring nothing: nobody looks for parameters that a step has not used.
+    """
+    return DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True, broadcast_buffers=False)
 
 
 def _quiet() -> None:

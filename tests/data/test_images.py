@@ -100,3 +100,28 @@ def test_a_broken_image_is_marked_by_its_index_or_ends_the_loop(source: FolderIm
     assert not images[row].any()
     assert (index >= 0).sum() == 35
     assert targets[row] == 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_epoch_alone_decides_how_large_a_training_crop_is(source: FolderImages, workers: int) -> None:
+    data = ImageDataModule(
+        source, augmentation=Augmentation(), sides=[8, 12, 16], batch_size=8, workers=workers
+    )
+    loader: DataLoader[object] = data.train_dataloader()
+    for epoch, side in ((2, 16), (0, 8), (1, 12), (7, 16)):
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        assert {tuple(images.shape[1:]) for images, *_ in loader} == {(3, side, side)}  # type: ignore[misc]
+    for whole in (data.val_dataloader(), data.predict_dataloader()):
+        assert {tuple(images.shape[1:]) for images, *_ in whole} == {(3, 16, 16)}
+
+
+def test_a_broken_image_is_as_large_as_the_others_of_its_epoch(source: FolderImages) -> None:
+    (Path(source.root or "") / "green" / "004.png").write_bytes(b"not a picture")
+    skipping = source.model_copy(update={"on_error": "skip"})
+    data = ImageDataModule(skipping)
+    dataset = SampleDataset(skipping, data.index, data.targets, Augmentation(), sides=[8, 16])
+    assert [tuple(dataset[(epoch, 12 + 4)][0].shape) for epoch in (0, 1, 2)] == [
+        (3, 8, 8),
+        (3, 16, 16),
+        (3, 16, 16),
+    ]

@@ -5,6 +5,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from cf_lightning.data.progressive import Progressive
 from cf_lightning.data.views import Augmentation, View
 
 VIEW = View(resize=18, crop=16, interpolation="bicubic")
@@ -54,3 +55,18 @@ def test_the_magnitude_of_randaugment_is_the_strength_of_its_operations() -> Non
 def test_a_setting_of_randaugment_out_of_range_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         Augmentation(**wrong)  # type: ignore[arg-type]
+
+
+def test_crops_grow_in_steps_to_the_full_side_and_stay_there() -> None:
+    sides = Progressive(start=0.57, until=0.8).sides(224, 20)
+    assert sides[0] == 128
+    assert sides == sorted(sides)
+    assert set(sides) == {128, 160, 192, 224}
+    assert sides[16:] == [224] * 4, "the last fifth"
+    assert Progressive(start=0.5, until=1.0, step=8).sides(30, 4) == [16, 16, 24, 24]
+    assert Progressive(start=0.1, until=0.5).sides(64, 1) == [32], "at least one step"
+
+
+def test_a_smaller_view_shows_as_much() -> None:
+    assert View(resize=256, crop=224).scaled(112) == View(resize=128, crop=112)
+    assert View(resize=256, crop=224).scaled(224) == View(resize=256, crop=224)

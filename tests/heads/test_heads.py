@@ -17,6 +17,7 @@ from cf_lightning.heads.scores import MASKED
 from cf_lightning.losses.base import Loss
 from cf_lightning.losses.cross_entropy import CrossEntropy
 from cf_lightning.losses.multi_label import MLC, MLCD
+from cf_lightning.optimization import SGD, AdamW, Optimization
 
 ALL = sorted(file.stem for file in (conf_dir() / "clusterfit" / "head").glob("*.yaml"))
 LOSSES = (CrossEntropy(), MLC(), MLCD())
@@ -36,15 +37,22 @@ def losses_and_gradient(head: Head, features: Tensor, labels: Labels, loss: Loss
     return losses, gradient
 
 
-def train(head: Head, optimizer: torch.optim.Optimizer, features: Tensor, labels: Labels, step: int) -> None:
-    """One step as the training makes it."""
-    rows_only = RowsOnly(head)
-    (scores,) = head.scores(features, [labels], seed=0, step=step)
-    CrossEntropy()(scores).mean().backward()
+def train(
+    head: Head, optimizer: torch.optim.Optimizer, features: Tensor, labels: Labels, step: int, passes: int = 1
+) -> set[int]:
+    """One step as the training makes it; the rows that competed in one of its passes."""
+    rows_only, used = RowsOnly(head), set()
+    for number in range(passes):
+        part = Labels(labels.classes[number::passes], labels.weights[number::passes])
+        (scores,) = head.scores(features[number::passes], [part], seed=0, step=step)
+        (CrossEntropy()(scores).mean() / passes).backward()
+        rows_only.add()
+        used |= set(range(50) if head.used is None else head.used.tolist())
     rows_only.cut(optimizer)
     optimizer.step()
     rows_only.put_back(optimizer)
     optimizer.zero_grad()
+    return used
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -116,22 +124,17 @@ def test_the_margin_is_taken_from_labels_and_near_classes_take_no_part() -> None
             assert float(scores.logits[row, k]) == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=0.1),
-        lambda parameters: torch.optim.AdamW(parameters, lr=0.1),
-    ],
-)
-def test_only_rows_that_competed_change(make: Callable[..., torch.optim.Optimizer]) -> None:
+@pytest.mark.parametrize("passes", [1, 3])
+@pytest.mark.parametrize("recipe", [SGD(weight_decay=0.1), AdamW(weight_decay=0.1)], ids=["SGD", "AdamW"])
+def test_only_rows_that_competed_change(recipe: Optimization, passes: int) -> None:
     head, (features, labels) = Head(8, [50], rate=0.2), samples()
-    optimizer = make(head.parameters())
+    optimizer = recipe.optimizer(head, lr=0.1)
     for step in range(3):
         before, state = head.weight.detach().clone(), optimizer.state[head.weight]
         momentum = {n: v.clone() for n, v in state.items() if v.shape == head.weight.shape}
-        train(head, optimizer, features, labels, step)
+        used = train(head, optimizer, features, labels, step, passes)
         rests = torch.ones(50, dtype=torch.bool)
-        rests[head.used] = False
+        rests[list(used)] = False
         assert rests.any()
         assert torch.equal(head.weight[rests], before[rests])
         assert (head.weight[~rests] != before[~rests]).any(dim=1).all()
@@ -139,7 +142,8 @@ def test_only_rows_that_competed_change(make: Callable[..., torch.optim.Optimize
             assert torch.equal(optimizer.state[head.weight][name][rests], value[rests])
 
 
-def test_steps_on_all_rows_are_the_optimisers_own() -> None:
+@pytest.mark.parametrize("passes", [1, 3])
+def test_steps_on_all_rows_are_the_optimisers_own(passes: int) -> None:
     torch.manual_seed(0)
     features, labels = samples()
     ends = []
@@ -148,7 +152,7 @@ def test_steps_on_all_rows_are_the_optimisers_own() -> None:
         head = Head(8, [50], rate=rate)
         optimizer = torch.optim.SGD(head.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
         for step in range(3):
-            train(head, optimizer, features, labels, step)
+            train(head, optimizer, features, labels, step, passes if rate < 1 else 1)
         ends.append(head.weight.detach())
     torch.testing.assert_close(*ends)
 

@@ -1,5 +1,7 @@
 """The map-style dataset under every loader: (sample, target, index)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -8,7 +10,7 @@ from torch.utils.data import Dataset
 from cf_lightning.data.index import Index
 from cf_lightning.data.seeding import seeded
 from cf_lightning.data.source import Source
-from cf_lightning.data.views import Augmentation
+from cf_lightning.data.views import Augmentation, View
 from cf_lightning.errors import Undecodable
 
 Item = tuple[int, int]
@@ -28,6 +30,7 @@ class SampleDataset(Dataset[tuple[Tensor, Tensor, int]]):
         targets: (N,) or (N, T) int64, row i belongs to sample i; -1 is no target.
         augmentation: random view for training; ``None`` is the source's own deterministic view.
         seed: of the augmentation.
+        sides: of the crop in each epoch, in pixels; the last one holds from then on. Default the view's.
     """
 
     def __init__(
@@ -37,29 +40,35 @@ class SampleDataset(Dataset[tuple[Tensor, Tensor, int]]):
         targets: np.ndarray,
         augmentation: Augmentation | None = None,
         seed: int = 0,
+        sides: Sequence[int] = (),
     ) -> None:
         if len(targets) != len(index):
             raise ValueError(f"{len(targets)} targets for {len(index)} samples")
         self.source, self.index, self.seed = source, index, seed
         self.targets = torch.from_numpy(targets)
         self.random = augmentation is not None
-        self.transform = augmentation.build(source.view) if augmentation else source.view.build()
+        self.views = [source.view.scaled(side) for side in sides] or [source.view]  # of each epoch
+        self.transforms = {
+            view.crop: augmentation.build(view) if augmentation else view.build() for view in self.views
+        }
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, item: int | Item) -> tuple[Tensor, Tensor, int]:
         epoch, row = item if isinstance(item, tuple) else (0, item)
+        view = self.views[min(epoch, len(self.views) - 1)]
         try:
-            return self._view(epoch, row), self.targets[row], row
+            return self._seen(view, epoch, row), self.targets[row], row
         except Undecodable:
             if self.source.on_error == "fail":
                 raise
-            view = self.source.view.single() if self.random else self.source.view
-            return torch.zeros(view.shape, dtype=torch.uint8), self.targets[row], ~row
+            shape = view.single().shape if self.random else view.shape
+            return torch.zeros(shape, dtype=torch.uint8), self.targets[row], ~row
 
-    def _view(self, epoch: int, row: int) -> Tensor:
+    def _seen(self, view: View, epoch: int, row: int) -> Tensor:
+        transform = self.transforms[view.crop]
         if not self.random:
-            return self.transform(self.source.sample(self.index, row))  # type: ignore[no-any-return]
+            return transform(self.source.sample(self.index, row))  # type: ignore[no-any-return]
         with seeded([self.seed, epoch, row]):  # with workers=0 the generator is the trainer's
-            return self.transform(self.source.sample(self.index, row, random=True))  # type: ignore[no-any-return]
+            return transform(self.source.sample(self.index, row, random=True))  # type: ignore[no-any-return]

@@ -1,6 +1,6 @@
 """Samples with their rows, for any ``lightning.Trainer``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,10 @@ class SampleDataModule(LightningDataModule):
         targets: (N,) or (N, T) int64, -1 for none; default the class of each row.
         weights: (N,) float64, how often a training row is drawn; default each once an epoch.
         augmentation: random view of training samples; default the source's deterministic view.
-        batch_size: of all devices together in training and validation; of one forward pass in prediction.
+        sides: of the training crop in each epoch, in pixels, and of all that follow in the last;
+            default the view's.
+        batch_size: of one optimiser step in training, of all devices and of the ``accumulate_grad_batches``
+            passes of the trainer together; of one forward pass in prediction.
         seed: of shuffling and augmentation.
         workers: loader processes of each device.
         pending: (N,) bool, the rows that prediction still has to cover; default all.
@@ -48,6 +51,7 @@ class SampleDataModule(LightningDataModule):
         targets: np.ndarray | None = None,
         weights: np.ndarray | None = None,
         augmentation: Augmentation | None = None,
+        sides: Sequence[int] = (),
         batch_size: int = 256,
         seed: int = 0,
         workers: int = 0,
@@ -59,6 +63,7 @@ class SampleDataModule(LightningDataModule):
         self.index = source.index() if index is None else index
         self.targets = self.index.single_labels() if targets is None else targets
         self.weights, self.augmentation, self.pending = weights, augmentation, pending
+        self.sides = sides
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -66,7 +71,11 @@ class SampleDataModule(LightningDataModule):
         rows = self._labelled(self.index.rows("train"))
         weights = None if self.weights is None else self.weights[rows]
         sampler = EpochSampler(rows, weights, self.batch_size, self.seed, *self._rank_of_world(), self._had)
-        dataset = SampleDataset(self.source, self.index, self.targets, self.augmentation, self.seed)
+        dataset = SampleDataset(
+            self.source, self.index, self.targets, self.augmentation, self.seed, self.sides
+        )
+        if self.batch_size % (parts := self._passes * self._rank_of_world()[1]):
+            raise ValueError(f"a batch of {self.batch_size} cannot be divided into {parts} equal parts")
         return self._loader(dataset, sampler, self._local_batch)
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -89,8 +98,14 @@ class SampleDataModule(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     @property
+    def _passes(self) -> int:
+        """That make one optimiser step."""
+        return self.trainer.accumulate_grad_batches if self.trainer else 1
+
+    @property
     def _local_batch(self) -> int:
-        return self.batch_size // self._rank_of_world()[1]
+        """Samples of one pass on one device."""
+        return self.batch_size // (self._passes * self._rank_of_world()[1])
 
     def _had(self) -> int:
         """Samples that this rank has had of the epoch that begins: some, where a checkpoint was within it."""

@@ -43,6 +43,10 @@ class View(Component):
         """The same with one view of each sample: validation."""
         return self
 
+    def scaled(self, side: int) -> Self:
+        """The same with crops of ``side`` pixels that show as much."""
+        return self.model_copy(update={"crop": side, "resize": round(self.resize * side / self.crop)})
+
     def build(self) -> "nn.Module":
         """A module from (3, H, W) uint8 to (3, crop, crop) uint8."""
         from torchvision.transforms import InterpolationMode, v2
@@ -59,8 +63,8 @@ class View(Component):
 class Augmentation(Component):
     """Random resized crop, flip, RandAugment, colour jitter: training (Goyal et al. 2019, section 6).
 
-    The size of the crop is the view's, so that training and test see the same resolution. All frames of a
-    clip are changed alike.
+    The size of the crop is the view's, so that training and test end with the same resolution. All frames of
+    a clip are changed alike.
 
     Attributes:
         min_area: the smallest share of the image's area that a crop may show; ``None`` changes no

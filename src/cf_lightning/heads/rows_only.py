@@ -12,7 +12,8 @@ class RowsOnly:
 
     As Partial FC does it: at a million classes, reading and writing all of them would take longer than the
     network. While the optimiser steps, parameter, gradient and state are those of the rows. It works with
-    every optimiser whose state has the parameter's shape.
+    every optimiser whose state has the parameter's shape. Where several backward passes make a step, its rows
+    are those that competed in any of them.
 
     Args:
         head: says which rows.
@@ -20,18 +21,35 @@ class RowsOnly:
 
     def __init__(self, head: Head) -> None:
         self.head = head
+        self._used = torch.empty(0, dtype=torch.int64)  # (s,), ascending
+        self._rows: list[Tensor] = []  # copies of these rows, with their gradients
         self._whole: dict[nn.Parameter, dict[str, Tensor]] = {}
 
     @torch.no_grad()
+    def add(self) -> None:
+        """After each backward pass: gradients of a step's passes add up."""
+        taken, used = self.head.taken, self.head.used
+        if not taken or used is None:  # all classes take part
+            return
+        if self._rows:
+            every = torch.cat([self._used, used])
+            used, places = every.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+            taken = [
+                _with_gradient(classes[used], places, old, new)
+                for classes, old, new in zip(self.head.classes(), self._rows, taken, strict=True)
+            ]
+        self._used, self._rows, self.head.taken = used, taken, []
+
+    @torch.no_grad()
     def cut(self, optimizer: Optimizer) -> None:
-        """After the backward pass, before anything looks at the gradients."""
-        for classes, rows in zip(self.head.classes(), self.head.taken, strict=False):  # of all there are none
+        """After a step's last backward pass, before anything looks at the gradients."""
+        for classes, rows in zip(self.head.classes(), self._rows, strict=False):
             state = optimizer.state[classes]
             whole = {n: value for n, value in state.items() if _is_like(value, classes)}
-            state.update({name: value[self.head.used] for name, value in whole.items()})
+            state.update({name: value[self._used] for name, value in whole.items()})
             self._whole[classes] = whole | {"": classes.data}
             classes.data, classes.grad = rows.data, rows.grad
-        self.head.taken = []
+        self._rows = []
 
     @torch.no_grad()
     def put_back(self, optimizer: Optimizer) -> None:
@@ -40,9 +58,9 @@ class RowsOnly:
             state, weight = optimizer.state[classes], whole.pop("")
             for name in [name for name, value in state.items() if _is_like(value, classes)]:
                 every = whole[name] if name in whole else torch.zeros_like(weight)  # (K, D): not in vain
-                every[self.head.used] = state[name]
+                every[self._used] = state[name]
                 state[name] = every
-            weight[self.head.used] = classes.data
+            weight[self._used] = classes.data
             classes.grad = None
             classes.data = weight
         self._whole.clear()
@@ -50,3 +68,10 @@ class RowsOnly:
 
 def _is_like(value: object, classes: nn.Parameter) -> bool:
     return isinstance(value, Tensor) and value.shape == classes.shape
+
+
+def _with_gradient(rows: Tensor, places: Tensor, *parts: Tensor) -> Tensor:
+    """``rows`` with the gradients of ``parts``, which lie one after the other at ``places``."""
+    gradients = [part.grad for part in parts if part.grad is not None]
+    rows.grad = torch.zeros_like(rows).index_add_(0, places, torch.cat(gradients))
+    return rows

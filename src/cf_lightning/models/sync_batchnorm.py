@@ -65,7 +65,7 @@ class _Normalise(torch.autograd.Function):
         offset = -weight * scale * by_bias - slope * mean
         # slope * x + offset for each channel
         rest = functional.batch_norm(x, torch.zeros_like(mean), torch.ones_like(mean), slope, offset, eps=0.0)
-        return scaled + rest, of_weight, of_bias, None
+        return scaled.add_(rest), of_weight, of_bias, None
 
 
 def _count(x: Tensor) -> int:

@@ -24,8 +24,18 @@ if TYPE_CHECKING:
     from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
 
 SETTINGS = {
-    *("label_share", "epochs", "batch_size", "optimization", "augmentation", "mix", "ema", "seed"),
-    "precision",
+    *(
+        "label_share",
+        "epochs",
+        "batch_size",
+        "optimization",
+        "augmentation",
+        "progressive",
+        "mix",
+        "ema",
+        "seed",
+    ),
+    *("accumulate", "precision"),
 }
 
 
@@ -143,7 +153,7 @@ class Finetune(Train):
             source,
             index=index.take(test.rows),
             targets=test.labels if test.labels.ndim == 1 else np.full(len(test), -1),
-            batch_size=max(1, self.batch_size // source.view.views),
+            batch_size=max(1, self.batch_size // (self.accumulate * source.view.views)),
             workers=self.runtime.num_workers(),
             pending=pending,
         )

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 from cf_lightning.clustering.recluster import Recluster
 from cf_lightning.data.index import Index
 from cf_lightning.data.mix import Mix
+from cf_lightning.data.progressive import Progressive
 from cf_lightning.data.source import Source
 from cf_lightning.data.views import Augmentation, View
 from cf_lightning.errors import ConfigError
@@ -16,8 +17,8 @@ from cf_lightning.models.base import TrunkRecipe
 from cf_lightning.optimization import Optimization
 from cf_lightning.precision import Precision, check_precision
 from cf_lightning.stages.base import Stage
+from cf_lightning.stages.training_checks import check_batch, check_combinations, check_progressive
 from cf_lightning.tasks.base import Targets, Task
-from cf_lightning.tasks.clusters import Clusters
 from cf_lightning.tasks.noise import with_noise
 
 if TYPE_CHECKING:
@@ -45,11 +46,14 @@ class Train(Stage):
         noise_seed: of the labels that are replaced.
         optimization: optimiser and schedule.
         augmentation: random view of the training images.
+        progressive: crops that grow with the epochs; null is the view's in all of them.
         mix: of the images of a batch.
         ema: decay of a running mean of the weights, which is validated and published; 0 has none.
         recluster: targets that the network makes itself; ``None`` has none.
         epochs: passes over as many images as have a target.
-        batch_size: of all devices together.
+        batch_size: of one optimiser step, on all devices together.
+        accumulate: passes that a step is made of, one after the other. Statistics of batch normalisation and
+            partners of ``mix`` are those of a pass, and so are the sampled classes of a head.
         precision: ``auto`` is bf16 where it is faster.
         compile: the trunk's network, by ``torch.compile``.
         seed: of initialisation, shuffling and augmentation.
@@ -64,11 +68,13 @@ class Train(Stage):
     noise_seed: int = Field(default=0, ge=0)
     optimization: Optimization
     augmentation: Augmentation
+    progressive: Progressive | None = None
     mix: Mix = Mix()
     ema: float = Field(default=0.0, ge=0, lt=1)
     recluster: Recluster | None = None
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=2)
+    accumulate: int = Field(default=1, ge=1)
     precision: Precision = "auto"
     compile: bool = False
     seed: int = Field(default=0, ge=0)
@@ -80,26 +86,12 @@ class Train(Stage):
 
     def check(self, **indexes: Index) -> None:
         """The task finds its labels, and there is at least one whole batch for all devices."""
-        data = indexes["data"]
+        data, view = indexes["data"], self._source().view
         self.model.check(self.data)
-        self.task.check(data, self._source().view)
-        self._check_combinations()
-        num_train = len(data.rows("train"))
-        if num_train < self.batch_size:
-            raise ConfigError(
-                f"batch_size={self.batch_size} is more than the {num_train} training samples of "
-                f"root={data.origin}; at most {num_train}"
-            )
-        parts = (2 if self.mix.on else 1) * (self.runtime.known_processes() or 1)
-        if self.batch_size % parts:
-            halves = ", in two halves each, which are mixed" if self.mix.on else ""
-            below = self.batch_size // parts * parts
-            nearest = f"{below} or {below + parts}" if below else str(parts)
-            raise ConfigError(
-                f"batch_size={self.batch_size} is of all devices together and cannot be divided by {parts} "
-                f"(runtime.devices={self.runtime.devices} on runtime.nodes={self.runtime.nodes}{halves}); "
-                f"take {nearest}"
-            )
+        self.task.check(data, view)
+        check_combinations(self)
+        check_batch(self, data)
+        check_progressive(self, data, view)
 
     def _source(self) -> Source:
         """The data as this training sees it."""
@@ -116,31 +108,20 @@ class Train(Stage):
             raise ConfigError(f"view={changed}: {error}") from None
         return self.data.model_copy(update={"view": view})
 
-    def _check_combinations(self) -> None:
-        """Refuse settings that have no meaning together."""
-        if self.noise and not self.task.OF_LABELS:
-            raise ConfigError(f"noise={self.noise}: this training has no labels that could be replaced")
-        if self.mix.on and self.task.not_linear:
-            raise ConfigError(
-                f"mix.mixup={self.mix.mixup}, mix.cutmix={self.mix.cutmix} with {self.task.not_linear}: "
-                "mixed images need a loss that is linear in its targets; set both to 0, or loss=cross_entropy"
-            )
-        if self.recluster and not isinstance(self.task, Clusters):
-            raise ConfigError(f"recluster: task={type(self.task).__name__} learns no clusters; leave it out")
-        if self.recluster and isinstance(self.task, Clusters) and self.task.power:
-            raise ConfigError(
-                f"recluster with task.power={self.task.power}: images would be drawn by the sizes of the "
-                "first clusters; set task.power=0"
-            )
-
     def disk_bytes(self, **indexes: Index) -> int | None:
         """Weights of the trunk in float32, and three times as much for the checkpoint meanwhile."""
         return 4 * self.model.weight_bytes()
 
     def operations(self, **indexes: Index) -> float:
         """Forward and twice as much backward for every training sample of every epoch, without the head."""
-        shape = self._source().view.single().shape
-        return 3.0 * self.epochs * len(indexes["data"].rows("train")) * self.model.operations(shape)
+        view = self._source().view.single()
+        passes = [self.model.operations(view.scaled(side).shape) for side in self.sides(view)]
+        return 3.0 * sum(passes) * len(indexes["data"].rows("train"))
+
+    def sides(self, view: View) -> list[int]:
+        """Of the training crop in each epoch, in pixels."""
+        grow = self.progressive
+        return grow.sides(view.crop, self.epochs) if grow else [view.crop] * self.epochs
 
     def run(self, out: Path, **inputs: Path) -> None:
         """Train, continuing from the last checkpoint of an earlier attempt."""
@@ -155,19 +136,21 @@ class Train(Stage):
         targets = self._targets(index, artifacts)
         self.task.prepare(**artifacts)
         module = self._module(targets.num_classes, inputs.get("start"))
+        source = self._source()
         samples = SampleDataModule(
-            self._source(),
+            source,
             index=index,
             targets=targets.values,
             weights=targets.weights,
             augmentation=self.augmentation,
+            sides=self.sides(source.view),
             batch_size=self.batch_size,
             seed=self.seed,
             workers=self.runtime.num_workers(),
         )
         history, checkpoint = History(out), TrainingCheckpoint(out, self.runtime.checkpoint_minutes)
         callbacks = [FiniteLoss(self.optimization.lr), history, *self._callbacks(index), checkpoint]
-        trainer = build_trainer(self.runtime, out, self.precision, callbacks, self.epochs)
+        trainer = build_trainer(self.runtime, out, self.precision, callbacks, self.epochs, self.accumulate)
         if self.compile:
             from cf_lightning.models.compiling import compile_network
 

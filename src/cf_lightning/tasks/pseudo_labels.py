@@ -1,6 +1,6 @@
 """``PseudoLabelClassifier``: a trunk and one or several heads, trained on what a task makes of images."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -39,7 +39,7 @@ class PseudoLabelClassifier(LightningModule):
         num_classes: width of the head; of several heads by name, as in ``{"k100": 100, "k500": 500}``.
         task: what the network sees of a batch, its head and its loss; it has been prepared.
         optimization: recipe of optimiser and schedule.
-        batch_size: global; it scales the learning rate.
+        batch_size: of an optimiser step, on all devices; it scales the learning rate.
         seed: everything drawn within an epoch follows from it and the epoch's number.
         mix: of the images of a training batch; default none.
     """
@@ -65,6 +65,7 @@ class PseudoLabelClassifier(LightningModule):
             self._hide_head_from_ddp()
         self.optimization = optimization or SGD()
         self.batch_size, self.seed, self.mix = batch_size, seed, mix or Mix()
+        self._passes: list[Tensor] = []  # losses of the step so far
         self._epoch_so_far: dict[str, Tensor] = {}  # what a checkpoint has of it
         self.clusters: Tensor | None = None  # (N,) int64, in place of the data's targets
         self.train_loss = MeanMetric(nan_strategy="disable")  # a callback looks, and not after every step
@@ -97,7 +98,8 @@ class PseudoLabelClassifier(LightningModule):
         self.clusters = labels
         self.head.forget()
         for parameter in self.head.parameters():
-            self._optimizer.state.pop(parameter, None)
+            for value in self._optimizer.state[parameter].values():
+                value.zero_()
 
     def on_train_start(self) -> None:
         """Go on within an epoch; Lightning has made the loaders, which may draw seeds for their workers."""
@@ -117,7 +119,7 @@ class PseudoLabelClassifier(LightningModule):
             decoded = decoded & partners(decoded)
         loss = (losses.mean(0) * decoded).mean()
         self.train_loss.update(loss.detach())
-        self.log("train/loss_step", loss, prog_bar=True, sync_dist=True)
+        self._passes.append(loss.detach())
         self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
         return loss
 
@@ -150,14 +152,36 @@ class PseudoLabelClassifier(LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         return self.optimization.build(self, self.batch_size, steps)
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
         """Of a head of which only some classes took part, only those."""
-        super().optimizer_step(*args, **kwargs)
+        assert optimizer_closure is not None
+
+        def gradients() -> Any:
+            """Lightning makes the last pass within the step, and then looks at the gradients."""
+            loss = optimizer_closure()
+            self.rows_only.cut(self._optimizer)
+            return loss
+
+        super().optimizer_step(epoch, batch_idx, optimizer, gradients)
         self.rows_only.put_back(self._optimizer)
 
     def on_after_backward(self) -> None:
-        """Lightning computes the gradients within the optimiser's step; this is between the two."""
-        self.rows_only.cut(self._optimizer)
+        """Of each pass of a step."""
+        self.rows_only.add()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Log the mean loss of the step's passes: of all devices where a logger takes it, else of this one.
+
+        A collective in each step would let all devices wait for the slowest.
+        """
+        loss = torch.stack(self._passes).mean()
+        self._passes.clear()
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if self.trainer.loggers and every and (self.global_step + 1) % every == 0:
+            loss = self.trainer.strategy.reduce(loss, reduce_op="mean")
+        self.log("train/loss_step", loss, prog_bar=True)
 
     def divide(self, rank: int, world: int) -> None:
         """Divide the classes among the ranks; DDP then leaves them alone."""
