@@ -33,7 +33,12 @@ SMALL = (
 DIVIDED = "runtime.divide_head=2"
 RATE = "clusterfit.task.head.rate=0.3"
 AGAIN = "clusterfit/recluster=kmeans"
+SHARDED = ("runtime.shard=true", "clusterfit.model={_target_:cf_lightning.models.timm.TimmTrunk,name:test_vit}")
 CASES = {
+    "sharded": (*SHARDED, "training@clusterfit=adamw"),
+    "sharded, divided, some": (*SHARDED, DIVIDED, RATE, "clusterfit.mix.mixup=0.2"),
+    "sharded, averaged": (*SHARDED, "clusterfit.ema=0.9", "training@clusterfit=adamw"),
+    "sharded, batch norm": ("runtime.shard=true",),
     "drawn": ("clusterfit.mix.mixup=0.2", "clusterfit.mix.cutmix=1", "clusterfit.task.power=1", RATE),
     "averaged": ("clusterfit.ema=0.9", "clusterfit/loss=mlcd", "clusterfit/head=cosine"),
     "reclustered": (AGAIN, "clusterfit.recluster.every_n_epochs=1"),

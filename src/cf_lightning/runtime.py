@@ -19,6 +19,7 @@ class Runtime(Component):
         nodes: machines, each with so many devices; several are those of a job of ``slurm``.
         slurm: how stages are submitted to SLURM; null runs them on this machine.
         accelerator: ``auto`` is CUDA where there is a GPU.
+        shard: on several devices, the trunk of a training is divided among them (FSDP); one has it all.
         divide_head: on several devices, from so many classes on a head is divided among them.
         workers: loader processes for each device; ``auto`` follows the cores.
         checkpoint_minutes: between checkpoints within an epoch; each epoch of a training ends with one, too.
@@ -36,6 +37,7 @@ class Runtime(Component):
     nodes: int = Field(default=1, ge=1)
     slurm: Slurm | None = None
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    shard: bool = False
     divide_head: int = Field(default=100_000, ge=2)
     workers: int | Literal["auto"] = "auto"
     checkpoint_minutes: float = Field(default=10, gt=0)

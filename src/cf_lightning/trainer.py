@@ -13,6 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from cf_lightning.precision import Precision, resolve_precision
 from cf_lightning.progress import progress_bar
 from cf_lightning.runtime import Runtime
+from cf_lightning.sharding import ShardStrategy
 
 
 class StageProgressBar(Callback):
@@ -83,11 +84,12 @@ def build_trainer(
     kind, several = runtime.device_kind(), runtime.num_processes() > 1
     torch.set_num_threads(runtime.num_threads())
     backend = "nccl" if kind == "cuda" else "gloo"
+    strategy = ShardStrategy if runtime.shard else DDPStrategy
     return Trainer(
         accelerator="gpu" if kind == "cuda" else "cpu",
         devices=runtime.num_devices(),
         num_nodes=runtime.nodes,
-        strategy=DDPStrategy(process_group_backend=backend) if several else "auto",
+        strategy=strategy(process_group_backend=backend) if several else "auto",
         sync_batchnorm=several and kind == "cuda",
         precision=resolve_precision(precision, kind),
         max_epochs=max_epochs,

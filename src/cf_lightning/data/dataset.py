@@ -20,7 +20,7 @@ class SampleDataset(Dataset[tuple[Tensor, Tensor, int]]):
     An item is ``(sample, target, index)``: uint8 as the view says, (3, crop, crop) of an image and
     (3, T, crop, crop) of a clip; int64 as in ``targets``; and the row. A sample that cannot be decoded comes,
     where its source says ``on_error: skip``, black and with ``index = ~row`` (negative): losses, writers and
-    metrics leave such rows out.
+    metrics leave such rows out. ``~row`` as an item is such a row, too.
 
     Args:
         source: decodes the samples.
@@ -50,13 +50,18 @@ class SampleDataset(Dataset[tuple[Tensor, Tensor, int]]):
 
     def __getitem__(self, item: int | Item) -> tuple[Tensor, Tensor, int]:
         epoch, row = item if isinstance(item, tuple) else (0, item)
+        if row < 0:
+            return self._nothing(~row)
         try:
             return self._view(epoch, row), self.targets[row], row
         except Undecodable:
             if self.source.on_error == "fail":
                 raise
-            view = self.source.view.single() if self.random else self.source.view
-            return torch.zeros(view.shape, dtype=torch.uint8), self.targets[row], ~row
+            return self._nothing(row)
+
+    def _nothing(self, row: int) -> tuple[Tensor, Tensor, int]:
+        view = self.source.view.single() if self.random else self.source.view
+        return torch.zeros(view.shape, dtype=torch.uint8), self.targets[row], ~row
 
     def _view(self, epoch: int, row: int) -> Tensor:
         if not self.random:

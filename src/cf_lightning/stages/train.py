@@ -110,7 +110,12 @@ class Train(Stage):
         return self.data.model_copy(update={"view": view})
 
     def _check_combinations(self) -> None:
-        """Refuse settings that have no meaning together."""
+        """Refuse settings that have no meaning together, or that nothing here can do together."""
+        if self.recluster and self.runtime.shard:
+            raise ConfigError(
+                "runtime.shard=true with recluster: processes that share a trunk compute in step, and for its "
+                "own clusters each goes through its part of the images alone; set runtime.shard=false"
+            )
         if self.noise and not self.task.OF_LABELS:
             raise ConfigError(f"noise={self.noise}: this training has no labels that could be replaced")
         if self.mix.on and self.task.not_linear:
@@ -141,6 +146,7 @@ class Train(Stage):
         from cf_lightning.callbacks.history import History
         from cf_lightning.callbacks.training_checkpoint import TrainingCheckpoint
         from cf_lightning.data.module import SampleDataModule
+        from cf_lightning.sharding import assemble
         from cf_lightning.trainer import build_trainer
 
         index = Index.read(inputs["data"])
@@ -167,6 +173,7 @@ class Train(Stage):
             raise KeyboardInterrupt
         # Lightning has left it on the CPU, where nccl cannot assemble anything
         module.head.to(trainer.strategy.root_device).assemble()
+        assemble(module.trunk.to(trainer.strategy.root_device))
         if trainer.is_global_zero:
             self._write(out, module, targets, index, history.epochs[-1])
             checkpoint.remove()
