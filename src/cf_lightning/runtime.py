@@ -19,7 +19,8 @@ class Runtime(Component):
         nodes: machines, each with so many devices; several are those of a job of ``slurm``.
         slurm: how stages are submitted to SLURM; null runs them on this machine.
         accelerator: ``auto`` is CUDA where there is a GPU.
-        shard: on several devices, the trunk of a training is divided among them (FSDP); one has it all.
+        shard: on several devices, weights, gradients and optimiser state of a trunk in training are divided
+            among them (FSDP); a single device has all of them either way.
         divide_head: on several devices, from so many classes on a head is divided among them.
         workers: loader processes for each device; ``auto`` follows the cores.
         checkpoint_minutes: between checkpoints within an epoch; each epoch of a training ends with one, too.

@@ -1,4 +1,4 @@
-"""Fully sharded data parallelism: a trunk that no process holds as a whole, but while a block of it computes."""
+"""Fully sharded data parallelism: a process has a part of a trunk, and whole blocks while they compute."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.distributed.tensor.experimental import implicit_replication
 from torch.utils._pytree import tree_map_only
 
-LEAST, MOST = 1 / 1000, 1 / 4  # of a trunk's weights in a unit: fewer are not worth a message, more are no part
+LEAST, MOST = 1 / 1000, 1 / 4  # of a trunk's weights in a unit
 
 
 class ShardStrategy(DDPStrategy):
@@ -30,10 +30,11 @@ class ShardStrategy(DDPStrategy):
     def configure_ddp(self) -> None:
         """Divide in place of wrapping."""
         assert self.lightning_module is not None
-        self.divide(self.lightning_module.trunk)  # type: ignore[arg-type]
+        self.divide(self.lightning_module)
 
-    def divide(self, trunk: nn.Module) -> None:
-        """Leave this process's part of every weight, in place."""
+    def divide(self, module: nn.Module) -> None:
+        """Leave this process's part of every weight of ``module.trunk``, in place."""
+        trunk: Any = module.trunk
         trunk.to(memory_format=torch.contiguous_format)  # it divides no other
         mesh = init_device_mesh(self.root_device.type, (self.world_size,))
         for unit in [*units(trunk), trunk]:
@@ -77,7 +78,8 @@ class ShardStrategy(DDPStrategy):
 def units(network: nn.Module) -> list[nn.Module]:
     """What is put together at once: the blocks of a network, whatever their class.
 
-    They are the parts of its ``nn.Sequential`` and ``nn.ModuleList``, the larger of which are divided further.
+    They are the parts of its ``nn.Sequential`` and ``nn.ModuleList``, and of too large parts their own;
+    what is in none of them is put together with the whole.
     """
     total = _weights(network)
     return list(_blocks(network, LEAST * total, MOST * total))

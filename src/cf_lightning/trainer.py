@@ -120,5 +120,6 @@ def _quiet() -> None:
         ".*Total length of .* across ranks is zero.*",  # data without a split val, or few samples
         ".*ended before the epoch ended and your dataloader.*",  # our samplers go on within an epoch
         ".*in eval mode at the start of training.*",  # the trunk of a probe
+        ".*returned a view tensor.*",  # of FSDP; nothing here changes features in place
     ):
         warnings.filterwarnings("ignore", message)

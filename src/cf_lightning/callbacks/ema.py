@@ -16,7 +16,7 @@ class RunningMean(EMAWeightAveraging):
         """The mean is divided as the module has been; both had the checkpoint's weights before."""
         if isinstance(trainer.strategy, ShardStrategy):
             assert self._average_model is not None
-            trainer.strategy.divide(self._average_model.module.trunk)
+            trainer.strategy.divide(self._average_model.module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The module has the mean now; where it had it before, nothing changes."""

@@ -113,8 +113,8 @@ class Train(Stage):
         """Refuse settings that have no meaning together, or that nothing here can do together."""
         if self.recluster and self.runtime.shard:
             raise ConfigError(
-                "runtime.shard=true with recluster: processes that share a trunk compute in step, and for its "
-                "own clusters each goes through its part of the images alone; set runtime.shard=false"
+                "runtime.shard=true with recluster: processes that share a trunk compute in step, and for "
+                "its own clusters each takes its part of the images alone; set runtime.shard=false"
             )
         if self.noise and not self.task.OF_LABELS:
             raise ConfigError(f"noise={self.noise}: this training has no labels that could be replaced")
