@@ -5,6 +5,7 @@ One group of two processes trains every case of ``CASES``, each into a folder of
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import load_file
 
+from cf_lightning.callbacks.history import History
 from cf_lightning.callbacks.training_checkpoint import TrainingCheckpoint
 from cf_lightning.config import build, conf_dir, register_resolvers
 from cf_lightning.rows import describe_rows
@@ -33,6 +35,8 @@ SMALL = (
 DIVIDED = "runtime.divide_head=2"
 RATE = "clusterfit.task.head.rate=0.3"
 AGAIN = "clusterfit/recluster=kmeans"
+SHARD = "runtime.shard=true"
+VIT = "clusterfit.model={_target_:cf_lightning.models.timm.TimmTrunk,name:test_vit}"
 CASES = {
     "drawn": ("clusterfit.mix.mixup=0.2", "clusterfit.mix.cutmix=1", "clusterfit.task.power=1", RATE),
     "averaged": ("clusterfit.ema=0.9", "clusterfit/loss=mlcd", "clusterfit/head=cosine"),
@@ -42,7 +46,11 @@ CASES = {
     "in passes": ("clusterfit.accumulate=2", RATE, "clusterfit.mix.mixup=0.2", "clusterfit.ema=0.9"),
     "divided, in passes": (DIVIDED, "clusterfit.accumulate=4", RATE, "training@clusterfit=adamw"),
     "divided, reclustered": (DIVIDED, AGAIN, "clusterfit.recluster.every_n_epochs=2"),
+    "sharded": (SHARD, VIT, RATE, "clusterfit.ema=0.9", "training@clusterfit=adamw"),
+    "sharded, divided": (SHARD, VIT, DIVIDED),
+    "sharded, batch norm": (SHARD,),
 }
+RESUMED = ("divided, some", "sharded")
 Weights = dict[str, torch.Tensor]
 
 
@@ -86,18 +94,41 @@ def stop(epoch: int, folder: Path, out: Path, devices: int, *more: str) -> None:
             train(folder, out, devices, *more)
 
 
+def preempt(folder: Path, out: Path, devices: int, *more: str) -> None:
+    """The same, but the last process is sent a signal in the middle of the second epoch.
+
+    Until then each holds its part of the trunk.
+    """
+
+    def ask(self: Callback, trainer: Any, module: Any, *_: Any) -> None:
+        if trainer.global_step == 5 and trainer.global_rank == devices - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        state = trainer.optimizers[0].state
+        for weight in module.trunk.parameters():
+            for tensor in (weight, state[weight]["exp_avg"], state[weight]["exp_avg_sq"]):
+                assert tensor.to_local().numel() <= -(-tensor.shape[0] // devices) * tensor[0].numel()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(History, "on_train_batch_end", ask)
+        with pytest.raises(SystemExit):
+            train(folder, out, devices, *more)
+
+
 def train_all(folder: Path) -> None:
     """What each of the two processes does."""
     for case, options in CASES.items():
         print(case, flush=True)  # before what goes wrong
         train(folder, folder / case, 2, *options)
-    case = "divided, some"
-    stop(1, folder, folder / "resumed", 2, *CASES[case])
-    torch.distributed.barrier()
-    if torch.distributed.get_rank() == 0:
-        shutil.copytree(folder / "resumed", folder / "left by two")
-    train(folder, folder / "resumed", 2, *CASES[case])
-    train(folder, folder / "left by one", 2, *CASES[case])
+    for case in RESUMED:
+        print("resumed:", case, flush=True)
+        stop(1, folder, folder / f"{case}, resumed", 2, *CASES[case])
+        torch.distributed.barrier()
+        if torch.distributed.get_rank() == 0:
+            shutil.copytree(folder / f"{case}, resumed", folder / f"{case}, left by two")
+        train(folder, folder / f"{case}, resumed", 2, *CASES[case])
+        train(folder, folder / f"{case}, left by one", 2, *CASES[case])
+    preempt(folder, folder / "preempted", 2, *CASES["sharded"])
+    train(folder, folder / "preempted", 2, *CASES["sharded"])
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +156,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def on_two(inputs: Path) -> Path:
     """The same folder, after two processes have trained every case."""
-    stop(1, inputs, inputs / "left by one", 1, *CASES["divided, some"])
+    for case in RESUMED:
+        stop(1, inputs, inputs / f"{case}, left by one", 1, *CASES[case])
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = {**os.environ, "PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, __file__, str(inputs)], check=True, env=environment, timeout=600)
@@ -145,12 +177,22 @@ def test_two_processes_agree_with_one(case: str, on_two: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_a_divided_head_goes_on_as_if_undisturbed_and_on_any_number_of_processes(on_two: Path) -> None:
-    case = "divided, some"
-    undisturbed, resumed = weights(on_two / case), weights(on_two / "resumed")
+@pytest.mark.parametrize("case", RESUMED)
+def test_what_is_divided_goes_on_as_if_undisturbed_and_on_any_number_of_processes(
+    case: str, on_two: Path
+) -> None:
+    undisturbed, resumed = weights(on_two / case), weights(on_two / f"{case}, resumed")
     assert all(torch.equal(undisturbed[name], resumed[name]) for name in undisturbed)
-    assert_close(undisturbed, weights(on_two / "left by one"))
-    assert_close(undisturbed, train(on_two, on_two / "left by two", 1, *CASES[case]))
+    assert_close(undisturbed, weights(on_two / f"{case}, left by one"))
+    assert_close(undisturbed, train(on_two, on_two / f"{case}, left by two", 1, *CASES[case]))
+
+
+@pytest.mark.slow
+def test_a_divided_trunk_goes_on_from_the_batch_after_which_a_process_was_asked_to_end(
+    on_two: Path,
+) -> None:
+    undisturbed, resumed = weights(on_two / "sharded"), weights(on_two / "preempted")
+    assert all(torch.equal(undisturbed[name], resumed[name]) for name in undisturbed)
 
 
 @pytest.mark.parametrize(

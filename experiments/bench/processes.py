@@ -1,9 +1,10 @@
-"""Two processes of one thread against one: extraction and training, as torchrun starts them.
+"""Two processes of one thread against one: extraction and training, as torchrun starts them; a divided trunk.
 
 Called with what to do and a folder of images, this file is one of the processes.
 """
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,9 @@ from cf_lightning.data.images import ImageDataModule
 from cf_lightning.data.views import Augmentation, View
 from cf_lightning.features import FeatureExtractionModule
 from cf_lightning.models.sync_batchnorm import convert
+from cf_lightning.models.timm import TimmTrunk
 from cf_lightning.models.torchvision import TorchvisionTrunk
+from cf_lightning.optimization import AdamW
 from cf_lightning.runtime import Runtime
 from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
 from cf_lightning.tasks.supervised import Supervised
@@ -44,16 +47,23 @@ def rows(folder: Path) -> Iterator[Row]:
         )
         name = f"{what.capitalize()}: 2 processes of a thread / 1 (ResNet-18, {SIDE} px, cpu)"
         yield ratio(name, two, one, Bound(">=", 1.6), "images/s")
+    divided, whole = group(2, "divided", images), group(2, "whole", images)
+    name = "Train: memory of a process, trunk divided between 2 / whole in both (ViT-B, AdamW, cpu)"
+    sides = f"{divided:.0f} against {whole:.0f} MiB"
+    yield Row(name, f"{divided / whole:.2f}", sides, divided / whole, Bound("<=", 0.6))
 
 
 def group(number: int, what: str, images: Path) -> float:
-    """Images a second of so many processes, each with a core of its own."""
+    """Images a second of so many processes, each with a core of its own; or the MiB of the first."""
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:number]))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}"]
     command = ["taskset", "-c", cores, *launcher, __file__, what, str(images)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment["MALLOC_MMAP_THRESHOLD_"] = (
+        "500000"  # what is freed goes back; else glibc soon keeps 32 MB blocks
+    )
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    return float(next(line for line in done.stdout.splitlines() if line.startswith("rate ")).split()[1])
+    return float(next(line for line in done.stdout.splitlines() if line.startswith("figure ")).split()[1])
 
 
 class Steady(Clock):
@@ -98,8 +108,26 @@ def main(what: str, images: Path) -> None:
         trainer.fit(convert(module) if world > 1 else module, data)  # type: ignore[arg-type]
         rate = clock.batches() * TRAIN_BATCH
     if trainer.is_global_zero:
-        print(f"rate {rate}", flush=True)
+        print(f"figure {rate}", flush=True)
+
+
+def memory(what: str, images: Path) -> None:
+    """At the peak of a training, beyond what the process had before there was a network."""
+    runtime = Runtime(accelerator="cpu", devices=2, progress=False, shard=what == "divided")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    module = PseudoLabelClassifier(
+        TimmTrunk(name="vit_base_patch16_224").build(), CLASSES, Supervised(), AdamW(), batch_size=8
+    )
+    source = FolderImages(root=str(images), view=View(resize=SIDE, crop=SIDE), holdout=0.0)
+    data = ImageDataModule(source, augmentation=Augmentation(), batch_size=8)
+    trainer = build_trainer(runtime, images, "32-true", [])
+    trainer.fit_loop.epoch_loop.max_steps = 4
+    trainer.fit(module, data)
+    if trainer.is_global_zero:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(f"figure {(peak - before) / 1024}", flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    measure = main if sys.argv[1] in ("extract", "train") else memory
+    measure(sys.argv[1], Path(sys.argv[2]))

@@ -19,6 +19,8 @@ class Runtime(Component):
         nodes: machines, each with so many devices; several are those of a job of ``slurm``.
         slurm: how stages are submitted to SLURM; null runs them on this machine.
         accelerator: ``auto`` is CUDA where there is a GPU.
+        shard: on several devices, weights, gradients and optimiser state of a trunk in training are divided
+            among them (FSDP); a single device has all of them either way.
         divide_head: on several devices, from so many classes on a head is divided among them.
         workers: loader processes for each device; ``auto`` follows the cores.
         checkpoint_minutes: between checkpoints within an epoch; each epoch of a training ends with one, too.
@@ -36,6 +38,7 @@ class Runtime(Component):
     nodes: int = Field(default=1, ge=1)
     slurm: Slurm | None = None
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    shard: bool = False
     divide_head: int = Field(default=100_000, ge=2)
     workers: int | Literal["auto"] = "auto"
     checkpoint_minutes: float = Field(default=10, gt=0)

@@ -13,6 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from cf_lightning.precision import Precision, resolve_precision
 from cf_lightning.progress import progress_bar
 from cf_lightning.runtime import Runtime
+from cf_lightning.sharding import ShardStrategy
 
 
 class StageProgressBar(Callback):
@@ -93,7 +94,7 @@ def build_trainer(
         accelerator="gpu" if kind == "cuda" else "cpu",
         devices=runtime.num_devices(),
         num_nodes=runtime.nodes,
-        strategy=_ddp(backend) if several else "auto",
+        strategy=_strategy(runtime, backend) if several else "auto",
         sync_batchnorm=several and kind == "cuda",
         precision=resolve_precision(precision, kind),
         max_epochs=max_epochs,
@@ -109,11 +110,13 @@ def build_trainer(
     )
 
 
-def _ddp(backend: str) -> DDPStrategy:
+def _strategy(runtime: Runtime, backend: str) -> DDPStrategy:
     """Gradients lie where they are summed; buffers are alike, for batch normalisation is over all ranks.
 
     ``static_graph`` would bring nothing: nobody looks for parameters that a step has not used.
     """
+    if runtime.shard:
+        return ShardStrategy(process_group_backend=backend)
     return DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True, broadcast_buffers=False)
 
 
@@ -133,5 +136,6 @@ def _quiet() -> None:
         ".*Total length of .* across ranks is zero.*",  # data without a split val, or few samples
         ".*ended before the epoch ended and your dataloader.*",  # our samplers go on within an epoch
         ".*in eval mode at the start of training.*",  # the trunk of a probe
+        ".*returned a view tensor.*",  # of FSDP; nothing here changes features in place
     ):
         warnings.filterwarnings("ignore", message)

@@ -67,4 +67,5 @@ def test_only_blocks_with_pending_rows_come_again() -> None:
 def test_validation_rows_come_once_over_all_ranks() -> None:
     rows = np.array([5, 7, 9, 11, 13])
     ranks = [list(RankSampler(rows, rank, 2)) for rank in range(2)]
-    assert sorted(ranks[0] + ranks[1]) == rows.tolist()
+    assert ranks == [[5, 9, 13], [7, 11, ~13]]
+    assert list(RankSampler(rows[:0], 1, 2)) == []

@@ -22,7 +22,7 @@ class SampleDataset(Dataset[tuple[Tensor, Tensor, int]]):
     An item is ``(sample, target, index)``: uint8 as the view says, (3, crop, crop) of an image and
     (3, T, crop, crop) of a clip; int64 as in ``targets``; and the row. A sample that cannot be decoded comes,
     where its source says ``on_error: skip``, black and with ``index = ~row`` (negative): losses, writers and
-    metrics leave such rows out.
+    metrics leave such rows out. ``~row`` as an item is such a row, too.
 
     Args:
         source: decodes the samples.
@@ -58,13 +58,18 @@ class SampleDataset(Dataset[tuple[Tensor, Tensor, int]]):
     def __getitem__(self, item: int | Item) -> tuple[Tensor, Tensor, int]:
         epoch, row = item if isinstance(item, tuple) else (0, item)
         view = self.views[min(epoch, len(self.views) - 1)]
+        if row < 0:
+            return self._nothing(view, ~row)
         try:
             return self._seen(view, epoch, row), self.targets[row], row
         except Undecodable:
             if self.source.on_error == "fail":
                 raise
-            shape = view.single().shape if self.random else view.shape
-            return torch.zeros(shape, dtype=torch.uint8), self.targets[row], ~row
+            return self._nothing(view, row)
+
+    def _nothing(self, view: View, row: int) -> tuple[Tensor, Tensor, int]:
+        shape = view.single().shape if self.random else view.shape
+        return torch.zeros(shape, dtype=torch.uint8), self.targets[row], ~row
 
     def _seen(self, view: View, epoch: int, row: int) -> Tensor:
         transform = self.transforms[view.crop]

@@ -95,10 +95,15 @@ class BlockSampler(DistributedSampler[Any]):
 
 
 class RankSampler(DistributedSampler[Any]):
-    """Given rows in order, every ``num_replicas``-th for one rank, none repeated: validation."""
+    """Given rows in order, every ``num_replicas``-th for one rank: validation.
+
+    All ranks have as many, for they may have to compute together: where some would have one less, it is the
+    last row once more, as ``~row``.
+    """
 
     def __init__(self, rows: np.ndarray, rank: int = 0, num_replicas: int = 1) -> None:
-        self.mine = rows[rank::num_replicas]
+        filling = np.repeat(~rows[-1:], -len(rows) % num_replicas)
+        self.mine = np.concatenate([rows, filling])[rank::num_replicas]
         self.rank, self.num_replicas, self.epoch = rank, num_replicas, 0
 
     def __len__(self) -> int:

@@ -129,6 +129,7 @@ class Train(Stage):
         from cf_lightning.callbacks.history import History
         from cf_lightning.callbacks.training_checkpoint import TrainingCheckpoint
         from cf_lightning.data.module import SampleDataModule
+        from cf_lightning.sharding import assemble
         from cf_lightning.trainer import build_trainer
 
         index = Index.read(inputs["data"])
@@ -161,6 +162,7 @@ class Train(Stage):
             raise KeyboardInterrupt
         # Lightning has left it on the CPU, where nccl cannot assemble anything
         module.head.to(trainer.strategy.root_device).assemble()
+        assemble(module.trunk.to(trainer.strategy.root_device))
         if trainer.is_global_zero:
             self._write(out, module, targets, index, history.epochs[-1])
             checkpoint.remove()

@@ -21,6 +21,11 @@ def check_combinations(stage: "Train") -> None:
             f"mix.mixup={mix.mixup}, mix.cutmix={mix.cutmix} with {task.not_linear}: "
             "mixed images need a loss that is linear in its targets; set both to 0, or loss=cross_entropy"
         )
+    if stage.recluster and stage.runtime.shard:
+        raise ConfigError(
+            "runtime.shard=true with recluster: processes that share a trunk compute in step, and for "
+            "its own clusters each takes its part of the images alone; set runtime.shard=false"
+        )
     if stage.recluster and not isinstance(task, Clusters):
         raise ConfigError(f"recluster: task={type(task).__name__} learns no clusters; leave it out")
     if stage.recluster and isinstance(task, Clusters) and task.power:
