@@ -14,6 +14,7 @@ from typing import Any
 from images import make_images
 from lightning.pytorch import Callback
 from measuring import Bound, Row, in_turn, ratio
+from profiling import operators
 from throughput import Clock
 
 from cf_lightning.callbacks.row_writer import RowWriter
@@ -102,4 +103,5 @@ def main(what: str, images: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    with operators(f"{sys.argv[1]}, rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}"):
+        main(sys.argv[1], Path(sys.argv[2]))
