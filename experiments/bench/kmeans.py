@@ -39,7 +39,7 @@ class Fits:
 
     def __init__(self, problem: Problem) -> None:
         self.problem, self.centroids = problem, dict[str, np.ndarray]()
-        self.start = random_rows(problem.rows, problem.k, seed=0)
+        self.start = random_rows(problem.rows, problem.k, 0)
 
     def rows(self) -> Iterator[Row]:
         on_gpu, where = self.problem.device == "cuda", f"{self.problem}, {self.problem.device}"

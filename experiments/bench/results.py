@@ -57,6 +57,7 @@ class Results:
     """
 
     def __init__(self, folder: Path, parts: Iterable[str]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.lines: dict[str, dict[str, Line]] = {part: {} for part in parts}
         if (folder / CSV).exists():
@@ -154,15 +155,16 @@ def page(lines: list[Line]) -> str:
         if place not in places:
             places.append(place)
         table.append((*cells(line), f"{line['date']}, [{places.index(place) + 1}]"))
-        minutes[line["part"]] = minutes.get(line["part"], 0) + float(line["seconds"] or 0) / 60
-    taken = ", ".join(f"{part} {of_part:.1f}" for part, of_part in minutes.items() if of_part)
+        if line["seconds"]:
+            minutes[line["part"]] = minutes.get(line["part"], 0) + float(line["seconds"]) / 60
+    taken = ", ".join(f"{part} {of_part:.1f}" for part, of_part in minutes.items())
     return "\n".join(
         [
             HEAD,
             *(f"| {' | '.join(row)} |" for row in table),
             "",
             *(f"- [{number}] {place}" for number, place in enumerate(places, 1)),
-            f"- minutes: {taken}; together {sum(minutes.values()):.1f}",
+            *([f"- minutes: {taken}; together {sum(minutes.values()):.1f}"] if minutes else []),
             "",
         ]
     )
