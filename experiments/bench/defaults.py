@@ -32,7 +32,7 @@ from cf_lightning.trainer import build_trainer
 
 PHOTO, CROP, WORKERS = 400, 224, 2  # pixels of the files, and of what a network sees
 SHORT_SIDE = 256  # of the cache
-SIDE, BATCH, STEPS, CLASSES = 128, 32, 12, 8
+SIDE, BATCH, STEPS, CLASSES = 128, 32, 8, 8
 LOAD = Load("cpu", BATCH, BATCH, STEPS)
 LOADS = (LOAD, Load("cuda", 256, 256, 40))
 NORMALISED = [

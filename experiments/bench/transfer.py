@@ -29,7 +29,7 @@ from cf_lightning.transfer.splits import Split
 from cf_lightning.transfer.svm import SVM
 
 DIM, CLASSES = 2048, 50
-TRAIN, TEST = 2000, 500
+TRAIN, TEST = 1000, 250
 LAYERS = (9216, 9216, 8192, 9216, 8192)  # of a ResNet-50 at 224 px
 LRS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0]
 IMAGES, SIDE = 512, 128

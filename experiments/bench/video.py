@@ -97,7 +97,7 @@ def reading(source: VideoSource) -> Iterator[Row]:
         chosen = source.model_copy(update={"decoder": decoder})
         return lambda: clips / seconds(lambda: chosen.sample(index, 0))
 
-    *ours, theirs = in_turn(*map(clips_alone, DECODERS), every_frame)
+    *ours, theirs = in_turn(*map(clips_alone, DECODERS), every_frame, rounds=3)
     for decoder, rates in zip(DECODERS, ours, strict=True):
         what = f"{clips} clips of a film of {LONG} s / all its frames by PyAV ({decoder}, h264, {HEIGHT}p)"
         yield ratio(what, rates, theirs, Bound(">=", 5), "clips/s")
@@ -116,6 +116,7 @@ def feeding(source: VideoSource, decoder: str) -> Row:
         ours, alone = in_turn(
             lambda: clips / seconds(lambda: deque(loader, maxlen=0)),
             lambda: clips / seconds(lambda: list(pool.map(partial(decode, source, index), batches))),
+            rounds=3,
         )
     what = f"Data module / the decoder alone, {PROCESSES} processes each ({decoder}, h264, {HEIGHT}p)"
     return ratio(what, ours, alone, Bound(">=", 0.9), "clips/s")
