@@ -4,6 +4,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ PACKAGES = (
 )
 
 
+@cache
 def hardware() -> str:
     """Cores, memory and GPU, in one line."""
     cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
@@ -37,6 +39,7 @@ def hardware() -> str:
     )
 
 
+@cache
 def software() -> str:
     """System, Python and packages, in one line."""
     versions = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
