@@ -21,13 +21,13 @@ def wanted() -> bool:
 
 
 def profiled(side: Callable[[], float]) -> float:
-    """Run a side twice, once for each profiler."""
+    """Run a side under both profilers."""
     functions, table = cProfile.Profile(), io.StringIO()
-    functions.runcall(side)
+    with operators(_name(side)):
+        figure = functions.runcall(side)
     pstats.Stats(functions, stream=table).sort_stats("tottime").print_stats(LINES)
     _tell(f"{_name(side)}, by function", table.getvalue().strip())
-    with operators(_name(side)):
-        return side()
+    return figure
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def operators(name: str, by: str | None = None) -> Iterator[None]:
 
     with torch.profiler.profile(profile_memory=True) as profile:
         yield
-    by = by or f"self_{'cuda' if torch.cuda.is_available() else 'cpu'}_time_total"
+    by = by or f"self_{'device' if torch.cuda.is_available() else 'cpu'}_time_total"
     events: Any = profile.key_averages()
     _tell(f"{name}, by operator", events.table(sort_by=by, row_limit=LINES, max_name_column_width=50))
 
