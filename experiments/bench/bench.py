@@ -1,106 +1,90 @@
 """``make bench``: how fast and how lean, as ratios of two sides measured in turn on this machine.
 
-``bench.py`` measures everything and writes ``results.md``; ``bench.py front_door memory`` measures these
-parts and only prints.
+Without parts it measures everything. Each figure goes into ``results.csv`` and ``results.md`` when it is
+there, in place of the older one; parts that are not measured keep theirs. A part that fails says so in the
+table, and the others go on.
 """
 
-import datetime
-import importlib.metadata
+import argparse
 import os
-import platform
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import defaults
+import embedding
 import front_door
+import kmeans
 import limits
 import memory
 import pretext
 import processes
+import profiling
 import scale
 import student
 import throughput
-import torch
 import training
 import video
+from measuring import Row
+from results import Results
 
 import sweeps
 import transfer
-from cf_lightning.precision import resolve_precision
 
 PARTS = {
     "front_door": front_door.rows,
     "throughput": throughput.rows,
     "defaults": defaults.rows,
+    "embedding": embedding.rows,
     "training": training.rows,
     "limits": limits.rows,
     "processes": processes.rows,
     "scale": scale.rows,
     "pretext": pretext.rows,
     "student": student.rows,
+    "kmeans": kmeans.rows,
     "memory": memory.rows,
     "transfer": transfer.rows,
     "video": video.rows,
     "sweeps": sweeps.rows,
 }
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "lightning",
-    "av",
-    "torchcodec",
-    "faiss-gpu",
-    "faiss-cpu",
-    "numpy",
-    "hydra-core",
-)
-HEADER = ("part", "what", "median (range of rounds)", "target", "met", "ours against theirs")
 
 
 def main() -> None:
-    start = time.monotonic()
-    measured: list[tuple[str, ...]] = []
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default all")
+    parser.add_argument(
+        "--profile", action="store_true", help="write nothing, print where each side's time goes"
+    )
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the table")
+    options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+
+    parts = options.parts or list(PARTS)
+    if options.profile:
+        for part in parts:
+            profile(part)
+        return
+    results = Results(options.out, PARTS)
+    if failed := [part for part in parts if not results.measure(part, rows(part))]:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+def rows(part: str) -> Iterator[Row]:
     with tempfile.TemporaryDirectory(prefix="bench_") as folder:
-        for part in sys.argv[1:] or PARTS:
-            for row in PARTS[part](Path(folder)):
-                measured.append((f"`{part}`", *row.cells()))
-                print(" | ".join(measured[-1]), flush=True)
-    if not sys.argv[1:]:
-        minutes = (time.monotonic() - start) / 60
-        Path(__file__).with_name("results.md").write_text(report(measured, minutes))
+        yield from PARTS[part](Path(folder))
 
 
-def report(measured: list[tuple[str, ...]], minutes: float) -> str:
-    """The table, and where and when it was taken."""
-    lines = [HEADER, ("---",) * len(HEADER), *measured]
-    table = [f"| {' | '.join(cells)} |" for cells in lines]
-    facts = [f"- {fact}" for fact in (*machine(), f"measured in {minutes:.1f} minutes")]
-    head = [
-        "# Bench",
-        "",
-        "Written by `make bench`; `.venv/bin/python experiments/bench/bench.py PART` measures one part and",
-        "prints it. What each line is, and why some miss their target: [README.md](README.md).",
-        "",
-    ]
-    return "\n".join([*head, *table, "", *facts, ""])
-
-
-def machine() -> list[str]:
-    """Date, processors, memory, versions."""
-    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
-    name = next((line.split(":", 1)[1].strip() for line in cpuinfo if line.startswith("model name")), "?")
-    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    versions = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
-    return [
-        f"{datetime.date.today()}, {platform.system()} on {platform.machine()}",
-        f"{len(os.sched_getaffinity(0))} cores of {name}, {memory_bytes / 2**30:.0f} GiB of memory",
-        f"GPU: {torch.cuda.get_device_name() if torch.cuda.is_available() else 'none'}",
-        f"`precision=auto` on the CPU: {resolve_precision('auto', 'cpu')}",
-        f"Python {platform.python_version()}, "
-        + ", ".join(f"{name} {versions[name]}" for name in PACKAGES if name in versions),
-    ]
+def profile(part: str) -> None:
+    """Print what the profilers tell before each figure, and the figure's name."""
+    with tempfile.NamedTemporaryFile("r", prefix="profile_") as told:
+        os.environ[profiling.VARIABLE] = told.name
+        for row in rows(part):
+            print(f"{told.read()}\n== {row.what}", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import profiling
 import torch
 from images import make_images, make_photos
 from lightning.pytorch import LightningModule, Trainer
@@ -31,8 +32,9 @@ from cf_lightning.trainer import build_trainer
 
 PHOTO, CROP, WORKERS = 400, 224, 2  # pixels of the files, and of what a network sees
 SHORT_SIDE = 256  # of the cache
-SIDE, BATCH, STEPS, CLASSES = 128, 32, 12, 8
+SIDE, BATCH, STEPS, CLASSES = 128, 32, 8, 8
 LOAD = Load("cpu", BATCH, BATCH, STEPS)
+LOADS = (LOAD, Load("cuda", 256, 256, 40))
 NORMALISED = [
     v2.ToImage(),
     v2.ToDtype(torch.float32, scale=True),
@@ -43,15 +45,11 @@ NORMALISED = [
 def rows(folder: Path) -> Iterator[Row]:
     yield loading(make_images(folder / "photos", 512, file_side=PHOTO, side=CROP))
     yield loading_from_cache(folder)
-    source = make_images(folder / "small", STEPS * BATCH, file_side=160, side=SIDE)
-    sides = Sides(folder, source)
-    where = f"ResNet-50, {SIDE} px, batch {BATCH}, cpu"
-    for what, ours, default, bound in (
-        ("Training", sides.train, sides.default_train, 1.8),
-        ("Extraction", sides.predict, sides.default_predict, 2.5),
-    ):
-        fast, plain = in_turn(ours, default, rounds=3)
-        yield ratio(f"{what} / Lightning by default ({where})", fast, plain, Bound(">=", bound), "images/s")
+    for load in LOADS:
+        if load.device == "cuda" and not torch.cuda.is_available():
+            yield Row("Training and extraction / Lightning by default on a GPU")
+        else:
+            yield from Sides(folder / load.device, load).rows()
 
 
 def loading(source: FolderImages) -> Row:
@@ -74,12 +72,13 @@ def loading_from_cache(folder: Path) -> Row:
 
 def against_image_folder(what: str, source: FolderImages, index: Index | None, bound: Bound) -> Row:
     """An epoch of our loader and one of theirs; ``index`` says where ours reads."""
+    workers = 0 if profiling.wanted() else WORKERS  # what they do is then seen
     data = ImageDataModule(
-        source, index=index, augmentation=Augmentation(), batch_size=BATCH, workers=WORKERS
+        source, index=index, augmentation=Augmentation(), batch_size=BATCH, workers=workers
     )
     steps = [v2.RandomResizedCrop(CROP), v2.RandomHorizontalFlip(), *NORMALISED]
     folder = ImageFolder(str(source.root), v2.Compose(steps))
-    theirs = DataLoader(folder, BATCH, shuffle=True, num_workers=WORKERS, drop_last=True)
+    theirs = DataLoader(folder, BATCH, shuffle=True, num_workers=workers, drop_last=True)
     ours = data.train_dataloader()
     images = len(folder) // BATCH * BATCH
     fast, plain = in_turn(
@@ -112,45 +111,58 @@ class Default(LightningModule):
 class Sides:
     """Images a second after the first batch; each loads as it would, with as many processes."""
 
-    def __init__(self, folder: Path, source: FolderImages) -> None:
-        self.folder, self.source, self.workers = folder, source, LOAD.runtime.num_workers()
+    def __init__(self, folder: Path, load: Load) -> None:
+        self.folder, self.load, self.workers = folder, load, load.runtime.num_workers()
+        self.batch, self.number = load.train_batch, load.train_batch * load.batches
+        self.source = make_images(folder / "small", self.number, file_side=160, side=SIDE)
+
+    def rows(self) -> Iterator[Row]:
+        where = f"ResNet-50, {SIDE} px, batch {self.batch}, {self.load.device}"
+        for what, ours, default, bound in (
+            ("Training", self.train, self.default_train, 1.8),
+            ("Extraction", self.predict, self.default_predict, 2.5),
+        ):
+            fast, plain = in_turn(ours, default, rounds=3)
+            name = f"{what} / Lightning by default ({where})"
+            yield ratio(name, fast, plain, Bound(">=", bound), "images/s")
 
     def train(self) -> float:
         data = ImageDataModule(
-            self.source, augmentation=Augmentation(), batch_size=BATCH, workers=self.workers
+            self.source, augmentation=Augmentation(), batch_size=self.batch, workers=self.workers
         )
         trunk = TorchvisionTrunk(name="resnet50").build()
-        clock = Clock("cpu")
+        clock = Clock(self.load.device)
         with tempfile.TemporaryDirectory(dir=self.folder) as out:
-            trainer = build_trainer(LOAD.runtime, Path(out), "auto", [clock])
-            trainer.fit(PseudoLabelClassifier(trunk, CLASSES, Supervised(), batch_size=BATCH), data)
-        return clock.rate((STEPS - 1) * BATCH)
+            trainer = build_trainer(self.load.runtime, Path(out), "auto", [clock])
+            trainer.fit(PseudoLabelClassifier(trunk, CLASSES, Supervised(), batch_size=self.batch), data)
+        return clock.rate(self.number - self.batch)
 
     def predict(self) -> float:
-        data = ImageDataModule(self.source, batch_size=BATCH, workers=self.workers)
+        data = ImageDataModule(self.source, batch_size=self.batch, workers=self.workers)
         module = FeatureExtractionModule(TorchvisionTrunk(name="resnet50").build())
-        return extraction(self.folder, LOAD, module, data)
+        return extraction(self.folder, self.load, module, data)
 
     def default_train(self) -> float:
         steps = [v2.RandomResizedCrop(SIDE), v2.RandomHorizontalFlip(), *NORMALISED]
-        clock = Clock("cpu")
+        clock = Clock(self.load.device)
         self._trainer(clock).fit(Default(classifier=True), self._loader(steps, shuffle=True))
-        return clock.rate((STEPS - 1) * BATCH)
+        return clock.rate(self.number - self.batch)
 
     def default_predict(self) -> float:
-        clock = Clock("cpu")
+        clock = Clock(self.load.device)
         loader = self._loader([v2.Resize(SIDE), v2.CenterCrop(SIDE), *NORMALISED], shuffle=False)
         self._trainer(clock).predict(Default(classifier=False), loader)
         clock.tick()
-        return clock.rate((STEPS - 1) * BATCH)
+        return clock.rate(self.number - self.batch)
 
     def _loader(self, steps: list[Any], shuffle: bool) -> DataLoader[Any]:
         folder = ImageFolder(self.source.root, v2.Compose(steps))
-        return DataLoader(folder, BATCH, shuffle=shuffle, num_workers=self.workers)
+        return DataLoader(folder, self.batch, shuffle=shuffle, num_workers=self.workers)
 
     def _trainer(self, clock: Clock) -> Trainer:
         return Trainer(
-            accelerator="cpu",
+            accelerator=self.load.device,
+            devices=1,
             max_epochs=1,
             callbacks=[clock],
             logger=False,

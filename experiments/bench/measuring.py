@@ -2,11 +2,13 @@
 
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Literal
+
+import profiling
 
 Side = Callable[[], float]
 
@@ -28,34 +30,54 @@ class Bound:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table; without a bound it was not measured."""
+    """A line of the table.
+
+    Attributes:
+        what: is measured.
+        figures: of each round; none where it was not measured.
+        bound: what their median has to reach.
+        unit: of the figures; without one they are ratios.
+        ours: median of our side.
+        theirs: median of the other.
+        sides_unit: of both.
+        note: what else there is to say; where there are no figures, why.
+        digits: of the figures, after the point.
+    """
 
     what: str
-    result: str = "not measured"
-    sides: str = ""
-    figure: float = 0.0
+    figures: Sequence[float] = ()
     bound: Bound | None = None
+    unit: str = ""
+    ours: float | None = None
+    theirs: float | None = None
+    sides_unit: str = ""
+    note: str = ""
+    digits: int = 2
 
-    def cells(self) -> tuple[str, ...]:
-        if self.bound is None:
-            return self.what, self.result, "", "", self.sides
-        met = "yes" if self.bound.met(self.figure) else "**no**"
-        return self.what, self.result, str(self.bound), met, self.sides
 
-
-def in_turn(*sides: Side, rounds: int = 5) -> list[list[float]]:
+def in_turn(*sides: Side, rounds: int = 5, warm_up: bool = True) -> list[list[float]]:
     """For each side its figure of every round, measured A B A B ... after one warm-up of each."""
-    for side in sides:
-        side()
+    if warm_up:
+        for side in sides:
+            side()
+    if profiling.wanted():
+        return [[profiling.profiled(side)] for side in sides]
     figures = [[side() for side in sides] for _ in range(rounds)]
     return [list(side) for side in zip(*figures, strict=True)]
 
 
-def ratio(what: str, ours: list[float], theirs: list[float], bound: Bound, unit: str) -> Row:
+def ratio(
+    what: str,
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    bound: Bound | None,
+    unit: str,
+    note: str = "",
+    digits: int = 2,
+) -> Row:
     """Ours over theirs, round by round: the median decides, the range says how noisy the machine was."""
     ratios = [our / their for our, their in zip(ours, theirs, strict=True)]
-    sides = f"{median(ours):.3g} against {median(theirs):.3g} {unit}"
-    return Row(what, middle(ratios), sides, median(ratios), bound)
+    return Row(what, ratios, bound, "", median(ours), median(theirs), unit, note, digits)
 
 
 def middle(figures: list[float], unit: str = "") -> str:

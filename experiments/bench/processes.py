@@ -15,6 +15,7 @@ from typing import Any
 from images import make_images
 from lightning.pytorch import Callback
 from measuring import Bound, Row, in_turn, ratio
+from profiling import operators
 from throughput import Clock
 
 from cf_lightning.callbacks.row_writer import RowWriter
@@ -44,6 +45,7 @@ def rows(folder: Path) -> Iterator[Row]:
             lambda: group(2, what, images),  # noqa: B023
             lambda: group(1, what, images),  # noqa: B023
             rounds=3,
+            warm_up=False,  # each is a process of its own, and counts from its second batch on
         )
         name = f"{what.capitalize()}: 2 processes of a thread / 1 (ResNet-18, {SIDE} px, cpu)"
         yield ratio(name, two, one, Bound(">=", 1.6), "images/s")
@@ -130,4 +132,5 @@ def memory(what: str, images: Path) -> None:
 
 if __name__ == "__main__":
     measure = main if sys.argv[1] in ("extract", "train") else memory
-    measure(sys.argv[1], Path(sys.argv[2]))
+    with operators(f"{sys.argv[1]}, rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}"):
+        measure(sys.argv[1], Path(sys.argv[2]))

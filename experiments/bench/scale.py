@@ -6,12 +6,12 @@ from pathlib import Path
 from statistics import median
 
 from front_door import process
-from measuring import Bound, Row, in_turn, middle, ratio, seconds
+from measuring import Bound, Row, in_turn, ratio, seconds
 
 from cf_lightning.runs import Run
 from cf_lightning.store import MANIFEST, Store
 
-ARTIFACTS, LOOKS = 10_000, 1000
+ARTIFACTS, LOOKS, ROUNDS = 10_000, 1000, 3
 
 
 def rows(folder: Path) -> Iterator[Row]:
@@ -32,9 +32,9 @@ def looking_up(folder: Path) -> Iterator[Row]:
         return 1000 * seconds(lambda: [store.manifest("extract", key) for key in keys]) / LOOKS
 
     found, none = in_turn(lambda: look(7), lambda: look(ARTIFACTS + 1), rounds=5)
-    sides = f"of one that is not there {median(none):.3f} ms"
+    note = f"of one that is not there {median(none):.3f} ms"
     what = f"Store of {ARTIFACTS} artifacts: look-up of one"
-    yield Row(what, middle(found, " ms"), sides, median(found), Bound("<=", 20, " ms"))
+    yield Row(what, found, Bound("<=", 20, " ms"), "ms", note=note, digits=3)
     plan = ("-m", "cf_lightning", "+experiment=demo", "plan=true")
     ours, theirs = in_turn(
         process(*plan, f"runtime.store={folder}/full", f"hydra.run.dir={folder}/run"),
@@ -46,10 +46,12 @@ def looking_up(folder: Path) -> Iterator[Row]:
 
 def beside(folder: Path) -> Row:
     """Everything but the stages: Hydra, plan, imports, checksums, the report."""
-    demo = ("-m", "cf_lightning", "+experiment=demo", "seed=7")
-    places = (f"runtime.store={folder}/beside", f"hydra.run.dir={folder}/beside_run")
-    whole = process(*demo, *places)()
-    stages = sum(step.seconds or 0 for step in Run.read(folder / "beside_run").steps)
-    more = whole - 1.05 * stages
-    what = "`+experiment=demo`, the whole process, beyond 1.05 of its stages"
-    return Row(what, f"{more:.1f} s", f"{whole:.1f} against {stages:.1f} s", more, Bound("<=", 10, " s"))
+    whole, stages = [], []
+    for round_ in range(ROUNDS):
+        places = (f"runtime.store={folder}/beside_{round_}", f"hydra.run.dir={folder}/beside_run_{round_}")
+        whole.append(process("-m", "cf_lightning", "+experiment=demo", *places)())
+        run = Run.read(folder / f"beside_run_{round_}")
+        stages.append(sum(step.seconds or 0 for step in run.steps))
+    more = [all_of_it - 1.05 * of_stages for all_of_it, of_stages in zip(whole, stages, strict=True)]
+    what, bound = "`+experiment=demo`, the whole process, beyond 1.05 of its stages", Bound("<=", 10, " s")
+    return Row(what, more, bound, "s", median(whole), median(stages), "s", digits=1)

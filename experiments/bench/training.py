@@ -15,7 +15,7 @@ from cf_lightning.data.views import Augmentation
 from cf_lightning.tasks.supervised import Supervised
 
 CLASSES, SIDE = 1000, 128
-LOADS = (Load("cpu", 32, 32, 10), Load("cuda", 256, 256, 40))
+LOADS = (Load("cpu", 32, 32, 6), Load("cuda", 256, 256, 40))
 
 
 def rows(folder: Path) -> Iterator[Row]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from images import make_images
 from measuring import Bound, Row, growth, in_turn, ratio, seconds
+from profiling import operators
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold, train_test_split
@@ -28,13 +29,13 @@ from cf_lightning.transfer.splits import Split
 from cf_lightning.transfer.svm import SVM
 
 DIM, CLASSES = 2048, 50
-TRAIN, TEST = 2000, 500
+TRAIN, TEST = 1000, 250
 LAYERS = (9216, 9216, 8192, 9216, 8192)  # of a ResNet-50 at 224 px
 LRS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0]
 IMAGES, SIDE = 512, 128
 MANY = 96_000, 1_000  # train and test samples, whose memory is looked at
 FROZEN: dict[str, Protocol] = {"linear": LinearProbe(epochs=1), "knn": KNN(), "retrieval": Retrieval()}
-MIB = 2**20
+ROUNDS, MIB = 3, 2**20
 
 
 def rows(folder: Path) -> Iterator[Row]:
@@ -156,10 +157,10 @@ def memory(folder: Path, name: str) -> Row:
     file = folder / "many.npy"
     if not file.exists():
         np.save(file, generated(*MANY)[0])
-    peak, matrix = growth(sys.executable, __file__, name, str(file)) / MIB, sum(MANY) * DIM * 2 / MIB
+    peaks = [growth(sys.executable, __file__, name, str(file)) / MIB for _ in range(ROUNDS)]
+    matrix = sum(MANY) * DIM * 2 / MIB
     what = f"{name} of {sum(MANY)} x {DIM}: peak memory / the float16 features"
-    sides = f"{peak:.0f} against {matrix:.0f} MiB"
-    return Row(what, f"{peak / matrix:.2f}", sides, peak / matrix, Bound("<=", 1.5))
+    return ratio(what, peaks, [matrix] * ROUNDS, Bound("<=", 1.5), "MiB")
 
 
 def measure_memory(name: str, file: str) -> None:
@@ -170,7 +171,8 @@ def measure_memory(name: str, file: str) -> None:
     parts = slice(MANY[0]), slice(MANY[0], None)
     splits = [Split(every[part], labels[part]) for part in parts]
     print("warm", flush=True)
-    FROZEN[name].evaluate(features, *splits, "cpu")
+    with operators(f"memory of {name}", by="self_cpu_memory_usage"):
+        FROZEN[name].evaluate(features, *splits, "cpu")
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def reading(source: VideoSource) -> Iterator[Row]:
         chosen = source.model_copy(update={"decoder": decoder})
         return lambda: clips / seconds(lambda: chosen.sample(index, 0))
 
-    *ours, theirs = in_turn(*map(clips_alone, DECODERS), every_frame)
+    *ours, theirs = in_turn(*map(clips_alone, DECODERS), every_frame, rounds=3)
     for decoder, rates in zip(DECODERS, ours, strict=True):
         what = f"{clips} clips of a film of {LONG} s / all its frames by PyAV ({decoder}, h264, {HEIGHT}p)"
         yield ratio(what, rates, theirs, Bound(">=", 5), "clips/s")
@@ -116,6 +116,7 @@ def feeding(source: VideoSource, decoder: str) -> Row:
         ours, alone = in_turn(
             lambda: clips / seconds(lambda: deque(loader, maxlen=0)),
             lambda: clips / seconds(lambda: list(pool.map(partial(decode, source, index), batches))),
+            rounds=3,
         )
     what = f"Data module / the decoder alone, {PROCESSES} processes each ({decoder}, h264, {HEIGHT}p)"
     return ratio(what, ours, alone, Bound(">=", 0.9), "clips/s")
@@ -131,8 +132,8 @@ def memory(root: Path, decoder: str) -> Row:
     command = [sys.executable, __file__, str(root), decoder]
     warm, end = map(float, subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.split())
     what = f"Data module: growth from {WARM} clips to {CLIPS}, {PROCESSES} loader processes ({decoder})"
-    sides = f"RSS of all three {end:.0f} against {warm:.0f} MiB"
-    return Row(what, f"{end - warm:.1f} MiB", sides, end - warm, Bound("<=", GROWTH, " MiB"))
+    bound, of_three = Bound("<=", GROWTH, " MiB"), "MiB, RSS of all three"
+    return Row(what, [end - warm], bound, "MiB", end, warm, of_three, digits=1)
 
 
 def feed(root: str, decoder: str) -> None:
@@ -181,9 +182,8 @@ def similarity(what: str, lean: Tensor, full: Tensor) -> Row:
     same, other = cosine_similarity(lean, full), cosine_similarity(full, full.roll(1, 0))
     centred = cosine_similarity(lean - full.mean(0), full - full.mean(0))
     without_mean = f"without the mean feature {centred.mean():.4f} (least {centred.min():.4f})"
-    sides = f"of different clips {other.mean():.4f}; {without_mean}"
-    least = float(same.min())
-    return Row(what, f"{same.mean():.5f} (least {least:.5f})", sides, least, Bound(">=", 0.999))
+    note = f"the least of {len(same)}; of different clips {other.mean():.4f}; {without_mean}"
+    return Row(what, [float(same.min())], Bound(">=", 0.999), note=note, digits=5)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import race
 import speed
 import sweep
 import torch
-from bench import machine
+from machine import machine
 from fits import SEEDS
 from problem import SIDE, Problem, real, synthetic
 from table import Row, markdown

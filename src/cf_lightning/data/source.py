@@ -108,7 +108,9 @@ class Source(Component, ABC):
                 f"root={self.root}: {empty[0]} is empty (0 bytes), as one of {len(empty)} files; "
                 f"mend or remove them, or set data.on_error=skip"
             )
-        return hold_out(index, {"val": self.holdout, "test": self.test_share}, self.split_seed)
+        index = hold_out(index, {"val": self.holdout, "test": self.test_share}, self.split_seed)
+        pa.default_memory_pool().release_unused()  # Arrow would keep four times what the index holds
+        return index
 
     def folder(self) -> Path:
         """The root as a path.
