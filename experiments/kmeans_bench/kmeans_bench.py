@@ -21,8 +21,8 @@ import race
 import speed
 import sweep
 import torch
-from machine import machine
 from fits import SEEDS
+from machine import machine
 from problem import SIDE, Problem, real, synthetic
 from table import Row, markdown
 
