@@ -1,8 +1,11 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
 from torch.utils.data import DataLoader
 
 from cf_lightning.data.dataset import SampleDataset
@@ -40,6 +43,29 @@ def test_the_label_belongs_to_the_sample_in_every_loader(source: FolderImages, w
     assert seen["predict"] == set(range(36))
     assert seen["val"] == set(data.index.rows("val").tolist())
     assert seen["train"] <= set(data.index.rows("train").tolist())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_prediction_keeps_the_rows_of_no_batch_that_is_over(source: FolderImages, workers: int) -> None:
+    rows: list[list[int]] = []
+
+    class Told(BasePredictionWriter):
+        """Lightning's own kind of writer, which is told the rows that a batch was fetched for."""
+
+        def write_on_batch_end(self, *arguments: Any) -> None:
+            rows.append(arguments[3])
+
+    class Rows(LightningModule):
+        def predict_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+            return batch[2]
+
+    data = ImageDataModule(source, batch_size=4, workers=workers)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    trainer = Trainer(accelerator="cpu", logger=False, callbacks=[Told("batch")], **quiet)
+    predicted = trainer.predict(Rows(), data)
+    assert rows == [index.tolist() for index in predicted]
+    kept = trainer.predict_dataloaders.batch_sampler.seen_batch_indices
+    assert [len(batch) for batch in kept] == [0] * 7 + [4] * 2
 
 
 def test_augmentation_follows_seed_epoch_and_row_alone(source: FolderImages) -> None:

@@ -18,11 +18,15 @@ from cf_lightning.data.views import Augmentation
 class Loader(DataLoader[Any]):
     """Begins when its first batch is wanted: Lightning makes an iterator before it reads the checkpoint.
 
-    Workers would load ahead an epoch that was had.
+    Workers would load ahead an epoch that was had. In prediction Lightning notes the rows of every batch, for
+    its own writers: of batches that are over they are forgotten, or memory would grow with the samples.
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        yield from super().__iter__()
+        for number, batch in enumerate(super().__iter__()):
+            if number > 1 and (seen := getattr(self.batch_sampler, "seen_batch_indices", None)):
+                seen[number - 2] = ()  # Lightning may be one batch ahead
+            yield batch
 
 
 class SampleDataModule(LightningDataModule):
