@@ -35,6 +35,7 @@ from cf_lightning.trainer import build_trainer
 SIDE, BATCH, BATCHES = 96, 32, 16  # images of each process at once in extraction
 TRAIN_BATCH = 128  # of both processes: a gradient of 45 MB is exchanged for each
 DIM, CLASSES = 512, 8
+GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "500000"}  # glibc by and by keeps freed blocks of up to 32 MB
 
 
 def rows(folder: Path) -> Iterator[Row]:
@@ -50,8 +51,8 @@ def rows(folder: Path) -> Iterator[Row]:
         name = f"{what.capitalize()}: 2 processes of a thread / 1 (ResNet-18, {SIDE} px, cpu)"
         yield ratio(name, two, one, Bound(">=", 1.6), "images/s")
     divided, whole = in_turn(
-        lambda: group(2, "divided", images),
-        lambda: group(2, "whole", images),
+        lambda: group(2, "divided", images, **GIVE_BACK),
+        lambda: group(2, "whole", images, **GIVE_BACK),
         rounds=3,
         warm_up=False,
     )
@@ -59,14 +60,12 @@ def rows(folder: Path) -> Iterator[Row]:
     yield ratio(name, divided, whole, Bound("<=", 0.6), "MiB")
 
 
-def group(number: int, what: str, images: Path) -> float:
+def group(number: int, what: str, images: Path, **more: str) -> float:
     """Images a second of so many processes, each with a core of its own; or the MiB of the first."""
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:number]))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}"]
     command = ["taskset", "-c", cores, *launcher, __file__, what, str(images)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    if what in ("divided", "whole"):  # what is freed goes back; else glibc soon keeps blocks of 32 MB
-        environment["MALLOC_MMAP_THRESHOLD_"] = "500000"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     return float(next(line for line in done.stdout.splitlines() if line.startswith("figure ")).split()[1])
 
