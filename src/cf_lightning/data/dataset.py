@@ -1,9 +1,13 @@
 """The map-style dataset under every loader: (sample, target, index)."""
 
+import math
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from cf_lightning.data.index import Index
 from cf_lightning.data.seeding import seeded
@@ -43,23 +47,51 @@ class SampleDataset(Dataset[tuple[Tensor, Tensor, int]]):
         self.source, self.index, self.seed = source, index, seed
         self.targets = torch.from_numpy(targets)
         self.random = augmentation is not None
+        self.shape = (source.view.single() if self.random else source.view).shape
         self.transform = augmentation.build(source.view) if augmentation else source.view.build()
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, item: int | Item) -> tuple[Tensor, Tensor, int]:
-        epoch, row = item if isinstance(item, tuple) else (0, item)
-        try:
-            return self._view(epoch, row), self.targets[row], row
-        except Undecodable:
-            if self.source.on_error == "fail":
-                raise
-            view = self.source.view.single() if self.random else self.source.view
-            return torch.zeros(view.shape, dtype=torch.uint8), self.targets[row], ~row
+        samples, targets, index = self.__getitems__([item])
+        return samples[0], targets[0], int(index)
+
+    def __getitems__(self, items: Sequence[int | Item]) -> tuple[Tensor, Tensor, Tensor]:
+        """A whole batch, which torch's loaders ask for where there is this method; see ``whole``."""
+        pairs = [item if isinstance(item, tuple) else (0, item) for item in items]
+        rows = [row for _, row in pairs]
+        samples, index = _empty_batch(len(items), self.shape), list(rows)
+        for place, (epoch, row) in enumerate(pairs):
+            try:
+                samples[place] = self._view(epoch, row)
+            except Undecodable:
+                if self.source.on_error == "fail":
+                    raise
+                samples[place], index[place] = 0, ~row
+        return samples, self.targets[rows], torch.tensor(index)
 
     def _view(self, epoch: int, row: int) -> Tensor:
         if not self.random:
             return self.transform(self.source.sample(self.index, row))  # type: ignore[no-any-return]
         with seeded([self.seed, epoch, row]):  # with workers=0 the generator is the trainer's
             return self.transform(self.source.sample(self.index, row, random=True))  # type: ignore[no-any-return]
+
+
+def whole(batch: Any) -> Any:
+    """The ``collate_fn`` for what ``SampleDataset.__getitems__`` gives."""
+    return batch
+
+
+def _empty_batch(num: int, shape: tuple[int, ...]) -> Tensor:
+    """(num, *shape) uint8; in a loader process in shared memory, so that nothing is copied on its way.
+
+    Images are channels last, as they are decoded and as convolutions want them.
+    """
+    size = (num, *shape)
+    layout = torch.channels_last if len(size) == 4 else torch.contiguous_format
+    if get_worker_info() is None:
+        return torch.empty(size, dtype=torch.uint8, memory_format=layout)
+    strides = torch.empty(size, device="meta", memory_format=layout).stride()
+    shared: Any = torch.UntypedStorage._new_shared(math.prod(size))  # type: ignore[no-untyped-call] # as in default_collate
+    return torch.empty(0, dtype=torch.uint8).set_(shared, 0, size, strides)
