@@ -67,19 +67,21 @@ def image_to_tensor(image: Image.Image) -> Tensor:
 
 
 def _read_jpeg(encoded: bytes, width: int, height: int, orientation: int, box: Box, factor: float) -> Tensor:
-    """A box of the upright image, at the smallest of libjpeg's scales that ``factor`` allows."""
+    """A box of the upright image, at the smallest of libjpeg's scales that ``factor`` allows.
+
+    Its edges are the nearest of the reduced image's pixels.
+    """
     scale = next(scale for scale in (8, 4, 2, 1) if scale <= factor)
     if scale == 1:
         image = _decode_jpeg(encoded)
     else:
         with _one_kind_of_error(), Image.open(io.BytesIO(encoded), formats=("JPEG",)) as reduced:
             reduced.draft(None, (width // scale, height // scale))
-            image = image_to_tensor(reduced)
-    top, left = box.top // scale, box.left // scale
-    bottom, right = (
-        start + max(1, round(side / scale)) for start, side in ((top, box.height), (left, box.width))
-    )
-    return _upright(image, orientation)[:, top:bottom, left:right]
+            image = image_to_tensor(reduced)[:, : round(height / scale), : round(width / scale)]
+    image = _upright(image, orientation)
+    top, left = round(box.top / scale), round(box.left / scale)
+    bottom, right = round((box.top + box.height) / scale), round((box.left + box.width) / scale)
+    return image[:, top : max(bottom, top + 1), left : max(right, left + 1)]
 
 
 def _decode_jpeg(encoded: bytes) -> Tensor:

@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple, Self
 
 from torch import Tensor
+from torch.nn.functional import interpolate
 from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2.functional import resize
 
 
 class Box(NamedTuple):
@@ -73,11 +73,12 @@ class Picture:
         """
         factor = min(box.height / size[0], box.width / size[1]) / gap if gap else 1.0
         pixels = self._read(box, max(1.0, factor))
-        if pixels.ndim > 3:
-            clips: Tensor = resize(pixels, list(size), mode, antialias=True)
-            return clips
-        batch = pixels.permute(1, 2, 0)[None].permute(
-            0, 3, 1, 2
-        )  # its strides tell torch that it is channels last
-        image: Tensor = resize(batch, list(size), mode, antialias=True)[0]
-        return image
+        if pixels.shape[-2:] == size:
+            return pixels
+        if (
+            pixels.ndim == 3
+        ):  # torch sees in the strides of a batch, and of no image, that it is channels last
+            batch = pixels.permute(1, 2, 0)[None].permute(0, 3, 1, 2)
+            return interpolate(batch, size, mode=mode.value, antialias=True)[0]
+        frames = interpolate(pixels.flatten(0, -4), size, mode=mode.value, antialias=True)
+        return frames.reshape(*pixels.shape[:-2], *size)
