@@ -72,7 +72,7 @@ def loading_from_cache(folder: Path) -> Iterator[Row]:
         cache.mkdir()
         resize = Resize(data=source, short_side=SHORT_SIDE, encoding=encoding, runtime=LOAD.runtime)
         resize.run(cache, data=listing)
-        what = f"Loading from the cache of {SHORT_SIDE} px, {encoding} / ImageFolder with PIL (500 x 375 px photos)"
+        what = f"Loading from the {encoding} cache of {SHORT_SIDE} px / ImageFolder with PIL (500 x 375 px)"
         yield against_image_folder(what, source, Index.read(cache), Bound(">=", 4.0))
 
 

@@ -77,7 +77,7 @@ def test_it_is_reduced_as_far_as_the_gap_allows() -> None:
 def test_each_orientation_is_upright_at_each_scale(
     orientation: int, size: tuple[int, int], tolerance: float
 ) -> None:
-    """Of a size that is no multiple of the scale, a side may begin half a pixel later; another side is 50 off."""
+    """Where the scale divides no side, it may begin half a pixel later; another side would be 50 off."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     encoded = encode(photo(*size), exif=exif)
