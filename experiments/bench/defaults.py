@@ -44,7 +44,8 @@ NORMALISED = [
 
 def rows(folder: Path) -> Iterator[Row]:
     yield loading(make_images(folder / "photos", 512, file_side=PHOTO, side=CROP))
-    yield loading_from_cache(folder)
+    yield from loading_from_cache(folder)
+    yield loading_large_photos(folder)
     for load in LOADS:
         if load.device == "cuda" and not torch.cuda.is_available():
             yield Row("Training and extraction / Lightning by default on a GPU")
@@ -59,15 +60,25 @@ def loading(source: FolderImages) -> Row:
     return against_image_folder(what, source, None, Bound(">=", 1.7))
 
 
-def loading_from_cache(folder: Path) -> Row:
+def loading_from_cache(folder: Path) -> Iterator[Row]:
     """The same of photos, which ours has resized before and theirs decodes whole each time."""
-    source, listing, cache = make_photos(folder / "large", 512, CROP), folder / "listing", folder / "cache"
+    source, listing = make_photos(folder / "photos_500", 512, CROP), folder / "listing"
     listing.mkdir()
-    cache.mkdir()
     source.index().write(listing)
-    Resize(data=source, short_side=SHORT_SIDE, runtime=LOAD.runtime).run(cache, data=listing)
-    what = f"Loading from the cache of {SHORT_SIDE} px / ImageFolder with PIL (500 x 375 px photos, as above)"
-    return against_image_folder(what, source, Index.read(cache), Bound(">=", 4.0))
+    for encoding in ("jpeg", "raw"):
+        cache = folder / encoding
+        cache.mkdir()
+        resize = Resize(data=source, short_side=SHORT_SIDE, encoding=encoding, runtime=LOAD.runtime)
+        resize.run(cache, data=listing)
+        what = f"Loading from the {encoding} cache of {SHORT_SIDE} px / ImageFolder with PIL (500 x 375 px)"
+        yield against_image_folder(what, source, Index.read(cache), Bound(">=", 4.0))
+
+
+def loading_large_photos(folder: Path) -> Row:
+    """The same of photos of 6 megapixels, as they are."""
+    source = make_photos(folder / "photos_3000", 128, CROP, size=(2000, 3000), softness=4.0)
+    what = "Loading large photos / ImageFolder with PIL (3000 x 2000 px, as above)"
+    return against_image_folder(what, source, None, Bound(">=", 1.5))
 
 
 def against_image_folder(what: str, source: FolderImages, index: Index | None, bound: Bound) -> Row:

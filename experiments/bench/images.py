@@ -20,15 +20,21 @@ def make_images(root: Path, number: int, file_side: int, side: int) -> FolderIma
     return FolderImages(root=str(root), view=View(resize=side, crop=side), holdout=0.0)
 
 
-def make_photos(root: Path, number: int, side: int) -> FolderImages:
-    """``number`` JPEGs of 500 x 375 pixels as detailed as photos (1/f noise, 115 kB), at ``side``."""
+def make_photos(
+    root: Path, number: int, side: int, size: tuple[int, int] = (375, 500), softness: float = 0.0
+) -> FolderImages:
+    """``number`` JPEGs as detailed as photos (1/f noise), of height and width ``size``, at ``side``.
+
+    Those of 500 x 375 pixels have 115 kB each; of 3000 x 2000, with a softness of 4 as of a camera, 2 MB.
+    """
     rng = np.random.default_rng(0)
-    frequency = np.hypot(np.fft.fftfreq(375)[:, None], np.fft.rfftfreq(500)[None])
+    frequency = np.hypot(np.fft.fftfreq(size[0])[:, None], np.fft.rfftfreq(size[1])[None])
+    blur = np.exp(-((softness * frequency) ** 2))
     frequency[0, 0] = np.inf
     for i in range(number):
-        grey, colours = rng.normal(size=(1, 375, 500)), rng.normal(size=(3, 375, 500))
-        waves = np.fft.rfft2(grey + 0.3 * colours) / frequency
-        pixels = np.fft.irfft2(waves, (375, 500))
+        grey, colours = rng.normal(size=(1, *size)), rng.normal(size=(3, *size))
+        waves = np.fft.rfft2(grey + 0.3 * colours) / frequency * blur
+        pixels = np.fft.irfft2(waves, size)
         pixels = 128 + 50 * pixels / pixels.std()
         file = root / str(i % 8) / f"{i:06d}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)

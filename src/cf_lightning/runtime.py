@@ -93,6 +93,12 @@ class Runtime(Component):
             return self.workers
         return min(16, _cores() // self.num_devices()) if self.device_kind() == "cuda" else 0
 
+    def num_decoders(self) -> int:
+        """Loader processes of a stage that only decodes, on one machine: every core, whatever the device."""
+        if self.workers != "auto":
+            return self.workers
+        return _cores() if _cores() > 1 else 0
+
     def num_threads(self) -> int:
         """Threads of torch in each process: the cores, divided between the processes of this machine."""
         here = self.slurm is not None and self.slurm.cluster == "local"

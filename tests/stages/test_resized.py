@@ -1,13 +1,16 @@
 """Images that are decoded once: the same samples, from other bytes, in every stage that reads them."""
 
+import io
 import json
 import re
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -18,7 +21,9 @@ from cf_lightning.data.folder import FolderImages, FolderVideos
 from cf_lightning.data.image_source import ImageSource
 from cf_lightning.data.index import Index
 from cf_lightning.data.module import SampleDataModule
+from cf_lightning.data.picture import Picture
 from cf_lightning.data.torchvision import TorchvisionImages
+from cf_lightning.data.views import View
 from cf_lightning.errors import ConfigError, DataError
 from cf_lightning.models.tiny import TinyTrunk
 from cf_lightning.plan import Plan
@@ -57,20 +62,22 @@ def number_of(image: torch.Tensor) -> int:
     return round(float(image.float().mean()) / 20)
 
 
-def resize(source: ImageSource, out: Path, workers: int = 0, side: int = 16) -> Index:
+def resize(source: ImageSource, out: Path, workers: int = 0, side: int = 16, **settings: Any) -> Index:
     listing = out.with_suffix(".listing")
     for folder in (listing, out):
         folder.mkdir(exist_ok=True)
     source.index().write(listing)
     runtime = Runtime(accelerator="cpu", workers=workers)
-    Resize(data=source, short_side=side, runtime=runtime).run(out, data=listing)
+    Resize(data=source, short_side=side, runtime=runtime, **settings).run(out, data=listing)
     return Index.read(out)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_every_image_keeps_its_row_and_its_content(root: Path, tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize(("workers", "encoding"), [(0, "jpeg"), (2, "jpeg"), (0, "raw"), (2, "raw")])
+def test_every_image_keeps_its_row_and_its_content(
+    root: Path, tmp_path: Path, workers: int, encoding: str
+) -> None:
     source = FolderImages(root=str(root), view=VIEW)  # type: ignore[arg-type]
-    listing, index = source.index(), resize(source, tmp_path / "out", workers)
+    listing, index = source.index(), resize(source, tmp_path / "out", workers, encoding=encoding)
     assert index.table.equals(listing.table)
     assert index.fingerprint == listing.fingerprint
     shutil.rmtree(root)  # nothing of it is read any more
@@ -96,9 +103,10 @@ def test_a_small_image_is_not_enlarged(root: Path, tmp_path: Path) -> None:
     assert {source.image(index, row).shape[1] for row in range(COUNT)} == {20}
 
 
-def test_a_killed_attempt_keeps_its_whole_shards(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["jpeg", "raw"])
+def test_a_killed_attempt_keeps_its_whole_shards(root: Path, tmp_path: Path, encoding: str) -> None:
     source, out = FolderImages(root=str(root)), tmp_path / "out"
-    resize(source, out)
+    resize(source, out, encoding=encoding)
     whole = {file.name: file.read_bytes() for file in out.iterdir()}
     kept = out / "shard-00001.tar"
     for file in out.iterdir():
@@ -108,11 +116,11 @@ def test_a_killed_attempt_keeps_its_whole_shards(root: Path, tmp_path: Path) -> 
     seen: list[int] = []
 
     class Watched(FolderImages):
-        def decode(self, index: Index, row: int) -> torch.Tensor:
+        def decode(self, index: Index, row: int) -> Picture:
             seen.append(row)
             return super().decode(index, row)
 
-    resize(Watched(root=str(root)), out)
+    resize(Watched(root=str(root)), out, encoding=encoding)
     assert seen == [row for row in range(COUNT) if row // SHARD != 1]
     assert {file.name: file.read_bytes() for file in out.iterdir()} == whole
 
@@ -126,7 +134,10 @@ def test_an_undecodable_image_ends_the_run_by_its_name(root: Path, tmp_path: Pat
     assert "Traceback" not in str(caught.value)
 
 
-def test_or_its_row_stays_and_is_skipped_by_all_that_read_it(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["jpeg", "raw"])
+def test_or_its_row_stays_and_is_skipped_by_all_that_read_it(
+    root: Path, tmp_path: Path, encoding: str
+) -> None:
     (root / "1" / "broken.png").write_bytes(b"no image")
     source = FolderImages(root=str(root), on_error="skip", view=VIEW)  # type: ignore[arg-type]
     skipped = {}
@@ -134,7 +145,7 @@ def test_or_its_row_stays_and_is_skipped_by_all_that_read_it(root: Path, tmp_pat
         folder, out = tmp_path / name, tmp_path / f"{name}_features"
         out.mkdir()
         if name == "cached":
-            index = resize(source, folder)
+            index = resize(source, folder, encoding=encoding)
         else:
             folder.mkdir()
             source.index().write(folder)
@@ -153,13 +164,90 @@ def test_or_its_row_stays_and_is_skipped_by_all_that_read_it(root: Path, tmp_pat
         strict.image(index, row)
 
 
-def test_a_lost_shard_is_no_undecodable_image(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["jpeg", "raw"])
+def test_a_lost_shard_is_no_undecodable_image(root: Path, tmp_path: Path, encoding: str) -> None:
     source = FolderImages(root=str(root), on_error="skip", view=VIEW)  # type: ignore[arg-type]
-    index = resize(source, tmp_path / "out")
+    index = resize(source, tmp_path / "out", encoding=encoding)
     (tmp_path / "out" / "shard-00001.tar").unlink()
     module = SampleDataModule(source, index=index, batch_size=COUNT)
     with pytest.raises(OSError, match=r"shard-00001\.tar"):
         next(iter(module.predict_dataloader()))
+
+
+def write_noise(root: Path, sizes: list[tuple[int, int]]) -> FolderImages:
+    """JPEGs of these heights and widths."""
+    rng = np.random.default_rng(0)
+    for number, (height, width) in enumerate(sizes):
+        file = root / f"{number:02d}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        noise = Image.fromarray(rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8))
+        noise.resize((width, height)).save(file, quality=90)
+    return FolderImages(root=str(root), view=View(resize=24, crop=16))
+
+
+def test_raw_pixels_give_the_features_of_the_images_themselves(tmp_path: Path) -> None:
+    source = write_noise(tmp_path / "images", [(24 + n % 3 * 8, 64 - n % 2 * 8) for n in range(COUNT)])
+    source.index().write(tmp_path)
+    resize(source, tmp_path / "raw", side=64, encoding="raw")
+    resize(source, tmp_path / "jpeg", side=64)
+    features = []
+    for folder in (tmp_path, tmp_path / "raw", tmp_path / "jpeg"):
+        out = tmp_path / f"features_{folder.name}"
+        out.mkdir()
+        extract = Extract(data=source, model=TinyTrunk(width=2), runtime=Runtime(accelerator="cpu"))
+        extract.run(out, data=folder)
+        features.append(np.load(out / "features.npy"))
+    np.testing.assert_array_equal(features[1], features[0])
+    assert not np.array_equal(features[2], features[0]), "JPEGs lose something, or this test shows nothing"
+
+
+def test_raw_pixels_are_mapped_and_not_copied(root: Path, tmp_path: Path) -> None:
+    source = FolderImages(root=str(root), view=VIEW)  # type: ignore[arg-type]
+    index = resize(source, tmp_path / "out", encoding="raw")
+    before = (tmp_path / "out" / "shard-00000.tar").read_bytes()
+    image, again = source.image(index, 1), source.image(index, 1)
+    assert image.data_ptr() == again.data_ptr()
+    image.fill_(7)
+    assert (tmp_path / "out" / "shard-00000.tar").read_bytes() == before
+    with tarfile.open(tmp_path / "out" / "shard-00000.tar") as tar:
+        member = tar.extractfile("000000002.npy")
+        assert member is not None
+        pixels = np.load(io.BytesIO(member.read()))
+    np.testing.assert_array_equal(pixels.transpose(2, 0, 1), source.image(index, 2).numpy())
+
+
+def test_large_photos_are_reduced_while_they_are_decoded(tmp_path: Path) -> None:
+    source = write_noise(tmp_path / "images", [(400, 600), (600, 400)])
+    images = {}
+    for gap in (2.0, None):
+        index = resize(source, tmp_path / str(gap), side=64, encoding="raw", reducing_gap=gap)
+        images[gap] = [source.image(index, row).int() for row in range(2)]
+    for reduced, whole in zip(images[2.0], images[None], strict=True):
+        assert reduced.shape == whole.shape
+        assert 0 < float((reduced - whole).abs().float().mean()) < 2
+
+
+@pytest.mark.parametrize(("encoding", "tolerance"), [("raw", 0.1), ("jpeg", 0.6)])
+def test_a_plan_says_what_the_images_will_take(tmp_path: Path, encoding: str, tolerance: float) -> None:
+    source = write_noise(tmp_path / "images", [(300, 400)] * 7 + [(200, 160)] * 4)
+    (tmp_path / "images" / "00.jpg").write_bytes(b"no image")
+    source = source.model_copy(update={"on_error": "skip"})
+    resize(source, tmp_path / "out", side=200, encoding=encoding)
+    told = Resize(data=source, short_side=200, encoding=encoding).disk_bytes(data=source.index())  # type: ignore[arg-type]
+    real = sum(file.stat().st_size for file in (tmp_path / "out").glob("*.tar"))
+    assert told == pytest.approx(real, rel=tolerance)
+    elsewhere = TorchvisionImages(name="FashionMNIST", root=str(tmp_path))
+    listing = source.index()
+    unknown = Index(listing.table.set_column(4, "size", pa.nulls(len(listing), pa.int64())), "elsewhere")
+    assert Resize(data=elsewhere, short_side=20).disk_bytes(data=unknown) is None
+
+
+def test_decoding_takes_every_core_of_a_machine_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, decoders in ((1, 0), (6, 6)):
+        monkeypatch.setattr("cf_lightning.runtime._cores", lambda cores=cores: cores)
+        assert Runtime(accelerator="cpu").num_decoders() == decoders
+        assert Runtime(accelerator="cpu").num_workers() == 0
+        assert Runtime(accelerator="cpu", workers=3).num_decoders() == 3
 
 
 def test_a_source_that_decodes_by_itself_is_read_from_the_cache(tmp_path: Path) -> None:
@@ -178,7 +266,7 @@ def test_a_source_that_decodes_by_itself_is_read_from_the_cache(tmp_path: Path) 
     assert fresh.image(index, 3).shape == (3, 16, 16)
 
 
-def planned(tmp_path: Path, root: Path, cache: dict[str, int] | None, **view: int) -> Plan:
+def planned(tmp_path: Path, root: Path, cache: dict[str, Any] | None, **view: int) -> Plan:
     node = {"_target_": FOLDER, "root": str(root), "view": VIEW | view, "cache": cache}
     plan = Plan(Store(str(tmp_path / "store")), {"accelerator": "cpu"})
     data = plan.index(node, "data")
@@ -192,20 +280,22 @@ def planned(tmp_path: Path, root: Path, cache: dict[str, int] | None, **view: in
 
 
 def test_keys_follow_the_settings_and_nothing_else(root: Path, tmp_path: Path) -> None:
-    def keys(cache: dict[str, int] | None, folder: Path = root, **view: int) -> tuple[str, ...]:
+    def keys(cache: dict[str, Any] | None, folder: Path = root, **view: int) -> tuple[str, ...]:
         return tuple(step.key for step in planned(tmp_path, folder, cache, **view).steps[1:])
 
     usual = keys({"short_side": 20})
     assert len(keys(None)) == 1
     assert usual == keys({"short_side": 20, "quality": 95})
     assert usual == keys({"short_side": 20}, write_images(tmp_path / "moved"))
-    for other in (keys({"short_side": 21}), keys({"short_side": 20, "quality": 94})):
+    others: list[dict[str, Any]] = [{"quality": 94}, {"encoding": "raw"}, {"reducing_gap": None}]
+    for other in (keys({"short_side": 21}), *(keys({"short_side": 20, **more}) for more in others)):
         assert other[0] != usual[0]
         assert other[1] != usual[1]
     of_another_view = keys({"short_side": 20}, crop=12)
     assert of_another_view[0] == usual[0], "the images are the same for every view"
     assert of_another_view[1] != usual[1]
     assert len({keys(None)[0], usual[1], of_another_view[1]}) == 3
+    assert keys(None)[0] != keys(None, reducing_gap=4)[0]
 
 
 def test_a_plan_makes_the_images_once_for_all_views(root: Path, tmp_path: Path) -> None:
@@ -228,6 +318,12 @@ def test_settings_that_cannot_work_are_refused(root: Path) -> None:
         build(node(cache={"short_side": 15}), "data")
     with pytest.raises(ConfigError, match=r"data\.cache\.quality=101"):
         build(node(cache={"short_side": 16, "quality": 101}), "data")
+    with pytest.raises(ConfigError, match=r"data\.cache\.encoding=png: .*'jpeg' or 'raw'"):
+        build(node(cache={"short_side": 16, "encoding": "png"}), "data")
+    with pytest.raises(ConfigError, match=r"data\.cache\.quality=90: .*encoding=raw .* no quality"):
+        build(node(cache={"short_side": 16, "encoding": "raw", "quality": 90}), "data")
+    with pytest.raises(ConfigError, match=r"data\.cache\.reducing_gap=0\.5"):
+        build(node(cache={"short_side": 16, "reducing_gap": 0.5}), "data")
     videos = f"{FolderVideos.__module__}.FolderVideos"
     with pytest.raises(ConfigError, match=r"data\.cache=.*only images .* no videos"):
         build({"_target_": videos, "root": str(root), "cache": {"short_side": 16}}, "data")

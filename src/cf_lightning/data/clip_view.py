@@ -24,11 +24,13 @@ class ClipView(View):
         fps: frames a second, whatever the video has; ``None`` takes the video's own frames.
         stride: of these every so many-th.
         clips_per_video: of extraction and test.
+        reducing_gap: of JPEGs alone; frames of videos are decoded whole.
         crops: of each of them: 1 in the centre, or 3 from one end of the long side to the other.
     """
 
     resize: int = Field(default=128, ge=1)
     crop: int = Field(default=112, ge=1)
+    reducing_gap: None = None
     frames: int = Field(default=8, ge=1)
     fps: float | None = Field(default=None, gt=0)
     stride: int = Field(default=1, ge=1)

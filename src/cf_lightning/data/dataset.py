@@ -1,11 +1,13 @@
 """The map-style dataset under every loader: (sample, target, index)."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from cf_lightning.data.index import Index
 from cf_lightning.data.seeding import seeded
@@ -56,20 +58,24 @@ class SampleDataset(Dataset[tuple[Tensor, Tensor, int]]):
         return len(self.index)
 
     def __getitem__(self, item: int | Item) -> tuple[Tensor, Tensor, int]:
-        epoch, row = item if isinstance(item, tuple) else (0, item)
-        view = self.views[min(epoch, len(self.views) - 1)]
-        if row < 0:
-            return self._nothing(view, ~row)
-        try:
-            return self._seen(view, epoch, row), self.targets[row], row
-        except Undecodable:
-            if self.source.on_error == "fail":
-                raise
-            return self._nothing(view, row)
+        samples, targets, index = self.__getitems__([item])
+        return samples[0], targets[0], int(index)
 
-    def _nothing(self, view: View, row: int) -> tuple[Tensor, Tensor, int]:
+    def __getitems__(self, items: Sequence[int | Item]) -> tuple[Tensor, Tensor, Tensor]:
+        """A batch of one epoch, which torch's loaders ask for where there is this method; see ``whole``."""
+        pairs = [item if isinstance(item, tuple) else (0, item) for item in items]
+        view = self.views[min(pairs[0][0], len(self.views) - 1)]
         shape = view.single().shape if self.random else view.shape
-        return torch.zeros(shape, dtype=torch.uint8), self.targets[row], ~row
+        samples, index = _empty_batch(len(items), shape), [row for _, row in pairs]
+        for place, (epoch, row) in enumerate(pairs):
+            try:
+                samples[place] = self._seen(view, epoch, row) if row >= 0 else 0
+            except Undecodable:
+                if self.source.on_error == "fail":
+                    raise
+                samples[place], index[place] = 0, ~row
+        rows = [max(row, ~row) for row in index]
+        return samples, self.targets[rows], torch.tensor(index)
 
     def _seen(self, view: View, epoch: int, row: int) -> Tensor:
         transform = self.transforms[view.crop]
@@ -77,3 +83,22 @@ class SampleDataset(Dataset[tuple[Tensor, Tensor, int]]):
             return transform(self.source.sample(self.index, row))  # type: ignore[no-any-return]
         with seeded([self.seed, epoch, row]):  # with workers=0 the generator is the trainer's
             return transform(self.source.sample(self.index, row, random=True))  # type: ignore[no-any-return]
+
+
+def whole(batch: Any) -> Any:
+    """The ``collate_fn`` for what ``SampleDataset.__getitems__`` gives."""
+    return batch
+
+
+def _empty_batch(num: int, shape: tuple[int, ...]) -> Tensor:
+    """(num, *shape) uint8; in a loader process in shared memory, so that nothing is copied on its way.
+
+    Images are channels last, as they are decoded and as convolutions want them.
+    """
+    size = (num, *shape)
+    layout = torch.channels_last if len(size) == 4 else torch.contiguous_format
+    if get_worker_info() is None:
+        return torch.empty(size, dtype=torch.uint8, memory_format=layout)
+    strides = torch.empty(size, device="meta", memory_format=layout).stride()
+    shared: Any = torch.UntypedStorage._new_shared(math.prod(size))  # type: ignore[no-untyped-call] # as in default_collate
+    return torch.empty(0, dtype=torch.uint8).set_(shared, 0, size, strides)

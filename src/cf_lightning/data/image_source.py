@@ -1,6 +1,7 @@
 """What every source of images is."""
 
 from abc import ABC
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -9,6 +10,8 @@ from cf_lightning.data.source import DEMO, Source
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from cf_lightning.data.picture import Picture
 
 
 class ImageSource(Source, ABC):
@@ -20,38 +23,41 @@ class ImageSource(Source, ABC):
     )
     EMBEDDED: ClassVar[Path] = DEMO / "demo.zip"
 
-    def image(self, index: Index, row: int) -> "Tensor":
-        """Decode sample ``row`` to (3, H, W) uint8 RGB, upright by its EXIF orientation.
+    def sample(self, index: Index, row: int, random: bool = False) -> "Picture":
+        """Open sample ``row``; its pixels are decoded when it is known which of them are seen.
 
         Raises:
-            Undecodable: the file is missing or cannot be decoded; the message names it.
+            Undecodable: here or when it is read: it is missing or cannot be decoded; the message names it.
         """
+        naming = partial(self.naming, index, row)
         if index.resized is None:
-            with self.naming(index, row):
-                return self.decode(index, row)
-        from cf_lightning.data.decoding import decode_image
-
-        encoded = index.resized.encoded(row)
-        with self.naming(index, row):
-            if not encoded:
+            with naming():
+                return self.decode(index, row).within(naming)
+        picture = index.resized.picture(row, self.MAX_PIXELS)
+        with naming():
+            if picture is None:
                 raise ValueError("nor could it be when the images were resized")
-            return decode_image(encoded, self.MAX_PIXELS)
+        return picture.within(naming)
 
-    def sample(self, index: Index, row: int, random: bool = False) -> "Tensor":
-        """The same: an image is seen whole."""
-        return self.image(index, row)
+    def image(self, index: Index, row: int) -> "Tensor":
+        """(3, H, W) uint8 RGB: sample ``row`` whole, upright by its EXIF orientation.
+
+        Raises:
+            Undecodable: as ``sample``.
+        """
+        return self.sample(index, row).pixels()
 
     def pictures(self, index: Index, row: int) -> "Tensor":
         """(1, 3, H, W) uint8: the image itself."""
         return self.image(index, row)[None]
 
-    def decode(self, index: Index, row: int) -> "Tensor":
-        """As ``image``, with errors as the decoder raises them; a source of another kind overrides this.
+    def decode(self, index: Index, row: int) -> "Picture":
+        """As ``sample``, with errors as the decoder raises them; a source of another kind overrides this.
 
         Raises:
             OSError: the file is missing.
             ValueError: it cannot be decoded.
         """
-        from cf_lightning.data.decoding import decode_image
+        from cf_lightning.data.decoding import open_image
 
-        return decode_image(self.encoded(index, row), self.MAX_PIXELS)
+        return open_image(self.encoded(index, row), self.MAX_PIXELS)

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from cf_lightning.data.dataset import SampleDataset
+from cf_lightning.data.dataset import SampleDataset, whole
 from cf_lightning.data.index import Index, has_target
 from cf_lightning.data.samplers import BlockSampler, EpochSampler, RankSampler
 from cf_lightning.data.source import Source
@@ -123,6 +123,7 @@ class SampleDataModule(LightningDataModule):
             dataset,
             batch_size=batch_size,
             sampler=sampler,
+            collate_fn=whole,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=on_gpu,

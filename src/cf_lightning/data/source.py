@@ -22,6 +22,8 @@ from cf_lightning.errors import DataError, Undecodable
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from cf_lightning.data.picture import Picture
+
 DEMO = Path(__file__).parent / "demo"
 
 
@@ -73,8 +75,8 @@ class Source(Component, ABC):
         """A table with the columns of ``index.SCHEMA``, in the order in which rows are numbered."""
 
     @abstractmethod
-    def sample(self, index: Index, row: int, random: bool = False) -> "Tensor":
-        """Decode sample ``row`` to what ``view.build()`` takes.
+    def sample(self, index: Index, row: int, random: bool = False) -> "Tensor | Picture":
+        """Sample ``row`` as what ``view.build()`` takes.
 
         Args:
             index: of this source.

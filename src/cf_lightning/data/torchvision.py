@@ -16,7 +16,7 @@ from cf_lightning.data.remote import is_url
 from cf_lightning.errors import DataError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from cf_lightning.data.picture import Picture
 
 # what torchvision's data sets call our splits, the best name first
 SPLIT_ARGUMENTS = {
@@ -68,14 +68,15 @@ class TorchvisionImages(ImageSource):
         check_counts(table, self.expected, self.root)
         return table
 
-    def decode(self, index: Index, row: int) -> "Tensor":
-        """(3, H, W) uint8 RGB of one item, made from the Pillow image that torchvision gives."""
+    def decode(self, index: Index, row: int) -> "Picture":
+        """One item, made from the Pillow image that torchvision gives."""
         from cf_lightning.data.decoding import image_to_tensor
+        from cf_lightning.data.picture import Picture
 
         _, split, number = index.key(row).split("/")
         if split not in self._opened:
             self._opened[split] = self._load(split, download=False)
-        return image_to_tensor(self._opened[split][int(number)][0])
+        return Picture.of(image_to_tensor(self._opened[split][int(number)][0]))
 
     def _load(self, split: str, download: bool) -> Any:
         """The data set's part for ``split``, ``None`` where it has none."""

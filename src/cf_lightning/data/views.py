@@ -17,11 +17,15 @@ class View(Component):
         resize: the short side in pixels.
         crop: the side of the square centre crop in pixels.
         interpolation: of the resize, antialiased.
+        reducing_gap: a JPEG is decoded at 1/2, 1/4 or 1/8 as long as what is seen keeps so many times the
+            pixels a side that it is resized to (as ``reducing_gap`` of Pillow's ``thumbnail``); ``None``
+            decodes all of them.
     """
 
     resize: int = Field(default=256, ge=1)
     crop: int = Field(default=224, ge=1)
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    reducing_gap: float | None = Field(default=2.0, ge=1)
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:
@@ -48,11 +52,13 @@ class View(Component):
         return self.model_copy(update={"crop": side, "resize": round(self.resize * side / self.crop)})
 
     def build(self) -> "nn.Module":
-        """A module from (3, H, W) uint8 to (3, crop, crop) uint8."""
+        """A module from a ``Picture`` or (3, H, W) uint8 to (3, crop, crop) uint8."""
         from torchvision.transforms import InterpolationMode, v2
 
-        mode = InterpolationMode(self.interpolation)
-        view: nn.Module = v2.Compose([v2.Resize(self.resize, mode, antialias=True), v2.CenterCrop(self.crop)])
+        from cf_lightning.data.crops import Resize
+
+        resize = Resize(self.resize, InterpolationMode(self.interpolation), self.reducing_gap)
+        view: nn.Module = v2.Compose([resize, v2.CenterCrop(self.crop)])
         return view
 
     def layout(self) -> "list[nn.Module]":
@@ -84,17 +90,18 @@ class Augmentation(Component):
     hue: float = Field(default=0.0, ge=0, le=0.5)
 
     def build(self, view: View) -> "nn.Module":
-        """A module from (3, H, W) uint8 to (3, crop, crop) uint8 that draws from torch's global generator.
+        """A module as ``View.build`` makes, that draws from torch's global generator.
 
         Of a ``ClipView`` from (T, 3, h, w) to (3, T, crop, crop).
         """
         from torchvision.transforms import InterpolationMode, v2
 
+        from cf_lightning.data.crops import RandomResizedCrop, Resize
+
         mode = InterpolationMode(view.interpolation)
-        steps: list[nn.Module] = [v2.Resize(view.resize, mode, antialias=True), v2.RandomCrop(view.crop)]
+        steps: list[nn.Module] = [Resize(view.resize, mode, view.reducing_gap), v2.RandomCrop(view.crop)]
         if self.min_area is not None:
-            scale = (self.min_area, 1.0)
-            steps = [v2.RandomResizedCrop(view.crop, scale=scale, interpolation=mode, antialias=True)]
+            steps = [RandomResizedCrop(view.crop, self.min_area, mode, view.reducing_gap)]
         steps.append(v2.RandomHorizontalFlip(self.flip))
         if self.rand_ops:  # torchvision turns and shears tensors bilinearly at best, whatever the view's mode
             bilinear = InterpolationMode.BILINEAR
