@@ -11,7 +11,7 @@ import torch
 from images import make_images, make_photos
 from lightning.pytorch import LightningModule, Trainer
 from measuring import Bound, Row, in_turn, ratio, seconds
-from throughput import Clock, Load, extraction
+from throughput import Clock, Load, extraction, folded
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -150,7 +150,7 @@ class Sides:
 
     def predict(self) -> float:
         data = ImageDataModule(self.source, batch_size=self.batch, workers=self.workers)
-        module = FeatureExtractionModule(TorchvisionTrunk(name="resnet50").build())
+        module = FeatureExtractionModule(folded())
         return extraction(self.folder, self.load, module, data)
 
     def default_train(self) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from images import make_images
 from measuring import Bound, Row, in_turn, ratio
-from throughput import Clock, Load, extraction
+from throughput import Clock, Load, extraction, folded
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import models
@@ -19,7 +19,6 @@ from torchvision.transforms import v2
 
 from cf_lightning.data.images import ImageDataModule
 from cf_lightning.features import FeatureExtractionModule
-from cf_lightning.models.torchvision import TorchvisionTrunk
 
 SIDE = 128
 LOADS = (Load("cpu", 32, 32, 12), Load("cuda", 256, 256, 40))
@@ -44,7 +43,7 @@ def sides(folder: Path, load: Load) -> tuple[Any, Any]:
     number, workers = load.extract_batch * load.batches, load.runtime.num_workers()
     source = make_images(folder / "images", number, file_side=160, side=SIDE)
     data = ImageDataModule(source, batch_size=load.extract_batch, workers=workers)
-    module = FeatureExtractionModule(TorchvisionTrunk(name="resnet50").build())
+    module = FeatureExtractionModule(folded())
     return lambda: extraction(folder, load, module, data), lambda: lightly(folder, load, workers)
 
 

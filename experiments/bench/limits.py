@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from images import make_images
 from measuring import Bound, Row, in_turn, ratio, seconds
-from throughput import Clock, Load, extraction
+from throughput import Clock, Load, extraction, folded
 
 from cf_lightning.callbacks.row_writer import RowWriter
 from cf_lightning.data.decoding import decode_image
@@ -47,7 +47,7 @@ class Limits:
         source = make_images(folder / "images", self.number, file_side=160, side=SIDE)
         self.data = ImageDataModule(source, batch_size=load.extract_batch, workers=load.runtime.num_workers())
         self.recipe = TorchvisionTrunk(name="resnet50")
-        self.trunk = self.recipe.build().channels_last().eval()
+        self.trunk = folded().channels_last()
 
     def rows(self) -> Iterator[Row]:
         torch.set_num_threads(self.load.runtime.num_threads())
