@@ -48,6 +48,8 @@ CASES = {
     "divided, reclustered": (DIVIDED, AGAIN, "clusterfit.recluster.every_n_epochs=2"),
     "sharded": (SHARD, VIT, RATE, "clusterfit.ema=0.9", "training@clusterfit=adamw"),
     "sharded, divided": (SHARD, VIT, DIVIDED),
+    "sharded, in passes": (SHARD, VIT, "clusterfit.accumulate=2"),
+    "sharded, compiled": (SHARD, VIT, "clusterfit.compile=true"),
     "sharded, batch norm": (SHARD,),
 }
 RESUMED = ("divided, some", "sharded")

@@ -75,8 +75,9 @@ class SGD(Optimization):
     nesterov: bool = False
 
     def optimizer(self, module: "nn.Module", lr: float) -> "Optimizer":
-        """SGD in one kernel."""
+        """SGD, in one kernel but where weights are divided, which that does not take (torch 2.15)."""
         import torch
+        from torch.distributed.tensor import DTensor
 
         decayed, free = _parameter_groups(module)
         optimizer = torch.optim.SGD(
@@ -84,7 +85,7 @@ class SGD(Optimization):
             lr=lr,
             momentum=self.momentum,
             nesterov=self.nesterov,
-            fused=True,
+            fused=not any(isinstance(parameter, DTensor) for parameter in decayed + free),
         )
         if self.momentum:  # the kernel leaves it unset where a first step in float16 overflows and is skipped
             for parameter in decayed + free:

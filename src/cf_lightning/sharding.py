@@ -68,6 +68,8 @@ class ShardStrategy(DDPStrategy):
             every = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             for number, values in state["state"].items():
                 values |= {name: _as(every[number], value) for name, value in values.items()}
+            for group, saved in zip(optimizer.param_groups, state["param_groups"], strict=True):
+                saved["fused"] = group["fused"]  # whether there is one kernel for all of a step
         super().load_optimizer_state_dict(checkpoint)
 
     def _on_rank_zero(self, part: DTensor) -> Tensor | None:
