@@ -163,7 +163,7 @@ def test_a_lost_connection_leaves_what_is_done_to_the_next_run(
         target = "cf_lightning.data.shards.ShardImages"
         view = {"resize": 20, "crop": 20}
         node = {"_target_": target, "root": f"bucket://{folder}", "view": view, "cache": {"short_side": 20}}
-        plan = Plan(Store(str(tmp_path / "store")), {"accelerator": "cpu"})
+        plan = Plan(Store(str(tmp_path / "store")), {"accelerator": "cpu", "workers": 0})
         plan.index(node, "data")
         plan.check()
         return plan
