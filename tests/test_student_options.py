@@ -128,7 +128,7 @@ def test_a_default_is_the_papers_student(option: str, planned: Callable[..., Any
         (
             [
                 "clusterfit.progressive={start: 0.5, until: 0.9, step: 8}",
-                "clusterfit.model={_target_:cf_lightning.models.timm.TimmTrunk,name:swin_tiny_patch4_window7_224}",
+                "clusterfit.model={_target_:cf_lightning.models.torchvision.TorchvisionTrunk,name:vit_b_16}",
             ],
             r"progressive=.*'start': 0\.5.*: crops of 16 px .*: images of 16x16 px: .* takes 224x224",
         ),
