@@ -95,7 +95,6 @@ def build_trainer(
         devices=runtime.num_devices(),
         num_nodes=runtime.nodes,
         strategy=_strategy(runtime, backend) if several else "auto",
-        sync_batchnorm=several and kind == "cuda",
         precision=resolve_precision(precision, kind),
         max_epochs=max_epochs,
         accumulate_grad_batches=accumulate,

@@ -1,4 +1,4 @@
-"""Batch normalisation over all ranks on the CPU, which torch's own SyncBatchNorm refuses."""
+"""Batch normalisation over all ranks; on the CPU by our own, for torch's SyncBatchNorm refuses it."""
 
 from typing import Any
 
@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+
+PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class GlooBatchNorm(_BatchNorm):
@@ -33,6 +35,17 @@ class GlooBatchNorm(_BatchNorm):
         rate = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
         self.running_mean.lerp_(mean, rate)
         self.running_var.lerp_(variance * count / max(1, count - 1), rate)
+
+
+class GlooBatchNormAct(GlooBatchNorm):
+    """The same of timm's ``BatchNormAct2d``, which has dropout and activation within."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        return self.act(self.drop(super().forward(input)))  # type: ignore[no-any-return]
 
 
 class _Normalise(torch.autograd.Function):
@@ -80,9 +93,26 @@ def _over_ranks(*sums: Tensor) -> Tensor:
     return every
 
 
-def convert(module: nn.Module) -> nn.Module:
-    """Turn every ``BatchNorm1d``, ``2d`` and ``3d`` below ``module`` into one over all ranks, in place."""
+def convert(module: nn.Module, device_kind: str = "cpu") -> nn.Module:
+    """Turn every batch normalisation below ``module`` into one over all ranks.
+
+    On GPUs by timm's conversion to torch's ``SyncBatchNorm``: torch's own, which is Lightning's, too, forgets
+    the activation within timm's ``BatchNormAct2d``.
+
+    Args:
+        module: on a CPU it is changed in place.
+        device_kind: ``cpu`` or ``cuda``.
+
+    Returns:
+        what to use in its place.
+    """
+    from timm.layers.norm_act import BatchNormAct2d, convert_sync_batchnorm
+
+    if device_kind == "cuda":
+        converted: nn.Module = convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+        return converted
+    ours: dict[type[nn.Module], Any] = dict.fromkeys(PLAIN, GlooBatchNorm)
+    ours[BatchNormAct2d] = GlooBatchNormAct
     for layer in module.modules():
-        if type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
-            layer.__class__ = GlooBatchNorm
+        layer.__class__ = ours.get(type(layer), type(layer))
     return module

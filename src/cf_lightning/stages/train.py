@@ -206,12 +206,12 @@ class Train(Stage):
         from cf_lightning.models.sync_batchnorm import convert
 
         torch.manual_seed(self.seed)
-        module = self._classifier(num_classes)
+        module: Any = self._classifier(num_classes)
         if start is not None:
             module.trunk.load(start)
-        if self.runtime.device_kind() == "cpu" and self.runtime.num_processes() > 1:
-            convert(module)
-        return module
+        if self.runtime.num_processes() > 1:
+            module = convert(module, self.runtime.device_kind())
+        return module  # type: ignore[no-any-return]
 
     def _classifier(self, num_classes: int | dict[str, int]) -> "PseudoLabelClassifier":
         """With weights from torch's global generator."""
