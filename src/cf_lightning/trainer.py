@@ -128,6 +128,7 @@ def _quiet() -> None:
         ".*exists and is not empty.*",
         ".*lr_scheduler.step.*before.*optimizer.step.*",
         ".*The number of training batches.*",
+        ".*`broadcast_buffers` is deprecated.*",  # torch before 2.15 has no other name for it
         ".*logger with `Trainer.*",
         ".*epoch parameter in `scheduler.step.*",
         ".*isinstance.treespec.*",

@@ -172,14 +172,15 @@ class PseudoLabelClassifier(LightningModule):
         self.rows_only.add()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Log the mean loss of the step's passes: of all devices where a logger takes it, else of this one.
+        """Log the mean loss of the step's passes: of all devices when loggers take it, else of this one.
 
-        A collective in each step would let all devices wait for the slowest.
+        A collective in each step would let all devices wait for the slowest. Whether there is a logger is not
+        asked: the first device alone may have one.
         """
         loss = torch.stack(self._passes).mean()
         self._passes.clear()
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if self.trainer.loggers and every and (self.global_step + 1) % every == 0:
+        if every and (self.global_step + 1) % every == 0:
             loss = self.trainer.strategy.reduce(loss, reduce_op="mean")
         self.log("train/loss_step", loss, prog_bar=True)
 
