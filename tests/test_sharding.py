@@ -15,6 +15,7 @@ from cf_lightning.models.torchvision import TorchvisionTrunk
 from cf_lightning.models.torchvision_video import TorchvisionVideoTrunk
 from cf_lightning.sharding import units
 from cf_lightning.stages.train import Train
+from cf_lightning.stages.training_checks import check_combinations
 
 
 @pytest.mark.parametrize(
@@ -50,4 +51,4 @@ def test_own_clusters_of_a_divided_trunk_are_refused(compose: Callable[..., dict
     stage = build(node, "clusterfit")
     assert isinstance(stage, Train)
     with pytest.raises(ConfigError, match=r"runtime\.shard=true with recluster.*set runtime\.shard=false"):
-        stage._check_combinations()
+        check_combinations(stage)
