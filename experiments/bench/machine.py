@@ -32,9 +32,11 @@ def hardware() -> str:
     cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
     name = next((line.split(":", 1)[1].strip() for line in cpuinfo if line.startswith("model name")), "?")
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    flags = next((line for line in cpuinfo if line.startswith("flags")), "")
+    bf16 = " and ".join(flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags) or "no bf16"
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return (
-        f"{len(os.sched_getaffinity(0))} cores of {name}, {memory_bytes / 2**30:.0f} GiB of memory, "
+        f"{len(os.sched_getaffinity(0))} cores of {name} with {bf16}, {memory_bytes / 2**30:.0f} GiB of memory, "
         f"GPU: {gpu}, `precision=auto` on the CPU: {resolve_precision('auto', 'cpu')}"
     )
 

@@ -6,7 +6,7 @@ arithmetic and where each number comes from.
 
 # operations a second, forward and backward
 A100 = 2470 * 3 * 8.2e9  # 2,470 images of 224 px a second, NVIDIA DeepLearningExamples, mixed precision
-CORE = 51 * 3 * 2.7e9 / 2  # 51 images of 128 px on two cores of an AMD EPYC (Zen 5), bf16, experiments/bench
+CORE = 35 * 3 * 2.7e9 / 2  # 35 images of 128 px on two cores of an AMD EPYC (Zen 4), bf16, experiments/bench
 
 
 def hours(operations: float) -> dict[str, float]:
