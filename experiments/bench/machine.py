@@ -36,8 +36,9 @@ def hardware() -> str:
     bf16 = " and ".join(flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags) or "no bf16"
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return (
-        f"{len(os.sched_getaffinity(0))} cores of {name} with {bf16}, {memory_bytes / 2**30:.0f} GiB of memory, "
-        f"GPU: {gpu}, `precision=auto` on the CPU: {resolve_precision('auto', 'cpu')}"
+        f"{len(os.sched_getaffinity(0))} cores of {name} with {bf16}, "
+        f"{memory_bytes / 2**30:.0f} GiB of memory, GPU: {gpu}, "
+        f"`precision=auto` on the CPU: {resolve_precision('auto', 'cpu')}"
     )
 
 
