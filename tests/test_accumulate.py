@@ -75,14 +75,11 @@ def test_passes_make_the_step_of_the_whole_batch(optimization: Optimization, fit
         torch.testing.assert_close(parts[name], expected, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_the_bar_counts_samples(fit: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(RUNNING, "clusterfit: student")
-        patch.setenv("TQDM_MININTERVAL", "0")
-        _, trainer, _ = fit(SGD(), 4)
+def test_the_bar_counts_samples(fit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(RUNNING, "clusterfit: student")
+    _, trainer, _ = fit(SGD(), 4)
     (bar,) = [callback._bar for callback in trainer.callbacks if isinstance(callback, StageProgressBar)]
     assert bar.n == bar.total == 3 * 48
-    assert "loss" in capsys.readouterr().out
 
 
 def test_a_batch_that_the_passes_cannot_share_is_refused(fit: Callable[..., Any]) -> None:
