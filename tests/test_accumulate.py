@@ -75,9 +75,10 @@ def test_passes_make_the_step_of_the_whole_batch(optimization: Optimization, fit
         torch.testing.assert_close(parts[name], expected, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_the_bar_counts_samples(fit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(RUNNING, "clusterfit: student")
-    _, trainer, _ = fit(SGD(), 4)
+def test_the_bar_counts_samples(fit: Callable[..., Any]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(RUNNING, "clusterfit: student")
+        _, trainer, _ = fit(SGD(), 4)
     (bar,) = [callback._bar for callback in trainer.callbacks if isinstance(callback, StageProgressBar)]
     assert bar.n == bar.total == 3 * 48
 
