@@ -59,6 +59,16 @@ def image_folder(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture
+def one_rank(tmp_path: Path) -> Iterator[None]:
+    """A process group of this process alone."""
+    from torch import distributed
+
+    distributed.init_process_group("gloo", f"file://{tmp_path / 'ranks'}", rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -1,8 +1,6 @@
 """Batch normalisation over all ranks, of timm's networks, too, which have the activation within it."""
 
 import copy
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,13 +12,6 @@ from cf_lightning.models.timm import TimmTrunk
 from cf_lightning.models.trunk import Trunk
 
 IMAGES = torch.randint(256, (8, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture
-def one_rank(tmp_path: Path) -> Iterator[None]:
-    torch.distributed.init_process_group("gloo", f"file://{tmp_path / 'ranks'}", rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
 
 
 @pytest.fixture

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -222,13 +221,6 @@ def test_channels_last_gives_the_same_features(recipe: TrunkRecipe) -> None:
     same.load_state_dict(trunk.network.state_dict())
     plain = same(((images / 255 - trunk.mean) / trunk.std).contiguous())
     torch.testing.assert_close(features, plain, rtol=1e-4, atol=1e-4)
-
-
-@pytest.fixture
-def one_rank(tmp_path: Path) -> Iterator[None]:
-    torch.distributed.init_process_group("gloo", f"file://{tmp_path / 'ranks'}", rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.usefixtures("one_rank")

@@ -75,9 +75,8 @@ class Picture:
         pixels = self._read(box, max(1.0, factor))
         if pixels.shape[-2:] == size:
             return pixels
-        if (
-            pixels.ndim == 3
-        ):  # torch sees in the strides of a batch, and of no image, that it is channels last
+        if pixels.ndim == 3:
+            # torch sees in the strides of a batch, and of no image, that it is channels last
             batch = pixels.permute(1, 2, 0)[None].permute(0, 3, 1, 2)
             return interpolate(batch, size, mode=mode.value, antialias=True)[0]
         frames = interpolate(pixels.flatten(0, -4), size, mode=mode.value, antialias=True)

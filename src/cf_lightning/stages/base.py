@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from cf_lightning.config import Component
 from cf_lightning.data.index import Index
 from cf_lightning.errors import ConfigError
+from cf_lightning.precision import check_precision
 from cf_lightning.runtime import Runtime
 
 
@@ -32,9 +33,10 @@ class Stage(Component, ABC):
         """
 
     def check_machine(self, index: Index) -> None:
-        """Raise ``ConfigError`` where there is no SLURM, or there are more processes than samples."""
+        """Raise ``ConfigError``: no SLURM here, no such arithmetic, or more processes than samples."""
         if self.runtime.slurm is not None:
             self.runtime.slurm.check()
+        check_precision(getattr(self, "precision", "32-true"), self.runtime)
         processes = self.runtime.known_processes() if self.ranks() == "all" else None
         if processes and processes > len(index):
             raise ConfigError(

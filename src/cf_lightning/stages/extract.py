@@ -11,7 +11,7 @@ from cf_lightning.config import each_once
 from cf_lightning.data.index import Index
 from cf_lightning.data.source import Source
 from cf_lightning.models.base import TrunkRecipe
-from cf_lightning.precision import Precision, check_precision
+from cf_lightning.precision import Precision
 from cf_lightning.rows import RowFile, describe_rows, open_rows
 from cf_lightning.stages.base import Stage
 
@@ -55,11 +55,6 @@ class Extract(Stage):
     precision: Precision = "auto"
     compile: bool = False
     random_seed: int | None = Field(default=None, ge=0)
-
-    def check_machine(self, index: Index) -> None:
-        """As any stage, and it has the arithmetic."""
-        super().check_machine(index)
-        check_precision(self.precision, self.runtime)
 
     def check(self, **indexes: Index) -> None:
         """The data gives what the network takes, and the network has the layers."""

@@ -24,18 +24,8 @@ if TYPE_CHECKING:
     from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
 
 SETTINGS = {
-    *(
-        "label_share",
-        "epochs",
-        "batch_size",
-        "optimization",
-        "augmentation",
-        "progressive",
-        "mix",
-        "ema",
-        "seed",
-    ),
-    *("accumulate", "precision"),
+    *("label_share", "epochs", "batch_size", "accumulate", "optimization", "augmentation", "progressive"),
+    *("mix", "ema", "precision", "seed"),
 }
 
 

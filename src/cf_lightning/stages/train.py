@@ -15,7 +15,7 @@ from cf_lightning.data.views import Augmentation, View
 from cf_lightning.errors import ConfigError
 from cf_lightning.models.base import TrunkRecipe
 from cf_lightning.optimization import Optimization
-from cf_lightning.precision import Precision, check_precision
+from cf_lightning.precision import Precision
 from cf_lightning.stages.base import Stage
 from cf_lightning.stages.training_checks import check_batch, check_combinations, check_progressive
 from cf_lightning.tasks.base import Targets, Task
@@ -78,11 +78,6 @@ class Train(Stage):
     precision: Precision = "auto"
     compile: bool = False
     seed: int = Field(default=0, ge=0)
-
-    def check_machine(self, index: Index) -> None:
-        """As any stage, and it has the arithmetic."""
-        super().check_machine(index)
-        check_precision(self.precision, self.runtime)
 
     def check(self, **indexes: Index) -> None:
         """The task finds its labels, and there is at least one whole batch for all devices."""
