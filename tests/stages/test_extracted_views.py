@@ -119,11 +119,13 @@ KILLED_IN_ROW_4 = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
+from cf_lightning.callbacks.row_writer import RowWriter
 from cf_lightning.data.video_source import VideoSource
 from cf_lightning.rows import RowFile
 from test_extracted_views import run, stage
 
 RowFile.SYNC_SECONDS = -1.0  # each batch is recorded
+RowWriter.AHEAD = 0  # before the next one is decoded
 sample = VideoSource.sample
 
 def killed(self, index, row, random=False):
