@@ -1,4 +1,4 @@
-.PHONY: help setup demo test lint bench bench-sides bench-kmeans lock wheel clean
+.PHONY: help setup demo test lint bench bench-sides bench-kmeans torture lock wheel clean
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -35,6 +35,9 @@ bench-sides: setup  ## what bench is also measured against and the lock file lea
 
 bench-kmeans: setup  ## our k-means against faiss; OPTIONS="--pack images.zip" adds real features
 	$(RUN) experiments/kmeans_bench/kmeans_bench.py $(OPTIONS)
+
+torture: setup  ## break it in every way we know, go on where it stopped; OPTIONS="--minutes 2 --out FOLDER" tries a sample
+	$(RUN) experiments/reliability/torture.py $(OPTIONS)
 
 lock: setup  ## resolve the dependencies anew
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \

@@ -31,6 +31,7 @@ from throughput import Clock
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from cf_lightning.data.folder import FolderImages
 from cf_lightning.heads.base import HeadRecipe
 from cf_lightning.heads.cosine import Cosine
 from cf_lightning.heads.linear import Linear
@@ -181,6 +182,8 @@ class Step:
 
 class Repeated(LightningDataModule):
     """The same batch again and again."""
+
+    source = FolderImages(root=".")  # the bar asks it what its samples are
 
     def __init__(self, batch: tuple[Tensor, Tensor, Tensor], steps: int) -> None:
         super().__init__()

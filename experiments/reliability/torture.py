@@ -14,10 +14,17 @@ from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from pathlib import Path
 
+import faults
+import kills
+import labels
 from case import Case, Outcome
 from ledger import Ledger
 
-KINDS: dict[str, Callable[[], Iterator[Case]]] = {}
+KINDS: dict[str, Callable[[], Iterator[Case]]] = {
+    "labels": labels.cases,
+    "kills": kills.cases,
+    "faults": faults.cases,
+}
 
 
 def main() -> None:
