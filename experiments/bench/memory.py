@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -37,42 +36,25 @@ from cf_lightning.trainer import build_trainer
 MIB = 2**20
 MACHINE = Runtime(accelerator="cpu", devices=1, progress=False)
 IMAGES, SIDE = 1000, 32
-WIDE, NARROW = 64, 16  # networks; an eighth of the numbers in a feature
+WIDTH = 16  # of the network
 FLAT = (10_000, 100_000)
 VECTORS, DIM = 60_000, 2048
 OWN = sys.executable, __file__
 
 
 def rows(folder: Path) -> Iterator[Row]:
-    for number in (IMAGES, 8 * IMAGES, *FLAT):
+    for number in FLAT:
         _many(folder / f"images_{number}", number)
-    yield extraction(folder)
     yield from flat(folder)
     yield clustering(folder)
-
-
-def extraction(folder: Path) -> Row:
-    few, many = in_turn(
-        lambda: growth(*OWN, "extract", str(WIDE), str(folder / f"images_{IMAGES}")) / MIB,
-        lambda: growth(*OWN, "extract", str(WIDE), str(folder / f"images_{8 * IMAGES}")) / MIB,
-        rounds=3,
-        warm_up=False,
-    )
-    more = [after - before for before, after in zip(few, many, strict=True)]
-    note = f"the features would add {7 * IMAGES * 8 * WIDE * 4 / MIB:.1f} MiB"
-    what, bound = (
-        f"Extraction: growth with {8 * IMAGES} images beyond that with {IMAGES}",
-        Bound("<=", 4, " MiB"),
-    )
-    return Row(what, more, bound, "MiB", median(many), median(few), "MiB", note, digits=1)
 
 
 def flat(folder: Path) -> Iterator[Row]:
     """The whole process, listing and all, with ten times the images."""
     for what in ("extract", "train"):
         few, many = in_turn(
-            lambda: watched(*OWN, what, str(NARROW), str(folder / f"images_{FLAT[0]}"))[1] / MIB,  # noqa: B023
-            lambda: watched(*OWN, what, str(NARROW), str(folder / f"images_{FLAT[1]}"))[1] / MIB,  # noqa: B023
+            lambda: watched(*OWN, what, str(folder / f"images_{FLAT[0]}"))[1] / MIB,  # noqa: B023
+            lambda: watched(*OWN, what, str(folder / f"images_{FLAT[1]}"))[1] / MIB,  # noqa: B023
             rounds=1,
             warm_up=False,
         )
@@ -127,24 +109,24 @@ class WarmAfterOneBatch(Callback):
             warm()
 
 
-def extract(width: str, images: str) -> None:
+def extract(images: str) -> None:
     root = Path(images)
     out = Path(tempfile.mkdtemp(dir=root.parent))
     source = FolderImages(root=str(root), view=View(resize=SIDE, crop=SIDE))
     data = ImageDataModule(source, batch_size=32)
-    module = FeatureExtractionModule(TinyTrunk(width=int(width)).build(), dtype=torch.float32)
-    writer = RowWriter(out / "features.npy", (len(data.index), 8 * int(width)), "float32")
+    module = FeatureExtractionModule(TinyTrunk(width=WIDTH).build(), dtype=torch.float32)
+    writer = RowWriter(out / "features.npy", (len(data.index), 8 * WIDTH), "float32")
     trainer = build_trainer(MACHINE, out, "auto", [writer, WarmAfterOneBatch()])
     trainer.predict(module, data, return_predictions=False)
     writer.finish()
     describe_rows(out, "features", data.index)
 
 
-def train(width: str, images: str) -> None:
+def train(images: str) -> None:
     root = Path(images)
     source = FolderImages(root=str(root), view=View(resize=SIDE, crop=SIDE), holdout=0.0)
     data = ImageDataModule(source, augmentation=Augmentation(), batch_size=32)
-    module = PseudoLabelClassifier(TinyTrunk(width=int(width)).build(), 8, batch_size=32)
+    module = PseudoLabelClassifier(TinyTrunk(width=WIDTH).build(), 8, batch_size=32)
     build_trainer(MACHINE, root.parent, "auto", [WarmAfterOneBatch()]).fit(module, data)
 
 

@@ -111,7 +111,7 @@ class Steps:
         name = type(self.pretext.task).__name__
         side = self.data.source.view.crop
         where = f"{self.network}, {side} px, batch {self.batch}, {self.load.device}"
-        ours, by_hand, making = in_turn(self.framework, self.by_hand, self.making, rounds=7)
+        ours, by_hand, making = in_turn(self.framework, self.by_hand, self.making, rounds=5)
         yield ratio(f"{name} / by hand ({where})", ours, by_hand, self.bound, "images/s")
         if self.pretext.makes_batches:
             steps = [1000 * self.batch / rate for rate in ours]

@@ -56,7 +56,7 @@ def rows(folder: Path) -> Iterator[Row]:
         rounds=3,
         warm_up=False,
     )
-    name = "Train: memory of a process, trunk divided between 2 / whole in both (ViT-B, AdamW, cpu)"
+    name = "Train: memory of a process, trunk divided between 2 / whole in both (ViT-S, AdamW, cpu)"
     yield ratio(name, divided, whole, Bound("<=", 0.6), "MiB")
 
 
@@ -120,7 +120,7 @@ def memory(what: str, images: Path) -> None:
     runtime = Runtime(accelerator="cpu", devices=2, progress=False, shard=what == "divided")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     module = PseudoLabelClassifier(
-        TimmTrunk(name="vit_base_patch16_224").build(), CLASSES, Supervised(), AdamW(), batch_size=8
+        TimmTrunk(name="vit_small_patch16_224").build(), CLASSES, Supervised(), AdamW(), batch_size=8
     )
     source = FolderImages(root=str(images), view=View(resize=SIDE, crop=SIDE), holdout=0.0)
     data = ImageDataModule(source, augmentation=Augmentation(), batch_size=8)

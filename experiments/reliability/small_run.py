@@ -71,7 +71,7 @@ class SmallRun:
             return subprocess.Popen(
                 self.command(folder, *overrides),
                 cwd=folder,
-                env={**os.environ, **environment},
+                env={**os.environ, "OMP_NUM_THREADS": "1", **environment},  # threads of busy neighbours spin
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -172,6 +172,11 @@ def explained(root: Path) -> Iterator[None]:
             raise StoreError(
                 f"runtime.store={root}: cannot be written ({os.strerror(code)}); set runtime.store=FOLDER"
             ) from error
+        if isinstance(error, FileNotFoundError) and str(root) in f"{error} {error.filename}":
+            raise StoreError(
+                f"runtime.store={root}: {error.filename or error} is gone, which this run used; start the "
+                "same command again, and what is missing is made anew"
+            ) from error
         raise
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+from errno import ENOENT
 from pathlib import Path
 from typing import NoReturn
 
@@ -73,8 +74,16 @@ def tell_warnings(partial: Path) -> None:
 
 
 def fail(partial: Path, how: str) -> NoReturn:
-    """Raise the user's error if that is what ended the group, else show the end of every node's log."""
+    """Raise the user's error if that is what ended the group, else show the end of every node's log.
+
+    Raises:
+        UserError: that of a worker.
+        FileNotFoundError: somebody has removed the folder.
+        RuntimeError: anything else.
+    """
     error = partial / "error.txt"
+    if not partial.is_dir():
+        raise FileNotFoundError(ENOENT, os.strerror(ENOENT), str(partial))
     if error.exists():
         raise UserError(error.read_text())
     tails = ["\n".join(log.read_text().splitlines()[-40:]) for log in _logs(partial)]

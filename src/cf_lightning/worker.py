@@ -65,6 +65,7 @@ def run_stage(folder: Path) -> None:
 def main() -> None:
     """Run the stage; leave a user's error in ``error.txt`` for the driver to show."""
     from cf_lightning.errors import UserError
+    from cf_lightning.store import explained
 
     folder = Path(sys.argv[1])
     handler = logging.StreamHandler()
@@ -74,7 +75,8 @@ def main() -> None:
     with open(folder.with_suffix(".ranks"), "w") as alive:
         fcntl.flock(alive, fcntl.LOCK_SH)
         try:
-            run_stage(folder)
+            with explained(folder.parents[1]):
+                run_stage(folder)
         except UserError as error:
             (folder / "error.txt").write_text(str(error))
             sys.exit(1)
