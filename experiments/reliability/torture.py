@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from pathlib import Path
 
+import bit_flips
 from case import Case, Outcome
 from ledger import Ledger
 
-KINDS: dict[str, Callable[[], Iterator[Case]]] = {}
+KINDS: dict[str, Callable[[], Iterator[Case]]] = {"bit flip": bit_flips.cases}
 
 
 def main() -> None:

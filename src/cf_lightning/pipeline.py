@@ -118,6 +118,7 @@ def run(cfg: DictConfig) -> float:
         plan.check()
         if tracker:
             tracker.check(folder)
+        record.needs(plan, folder)
         console.note(_scale(node))
         plan.run(console)
         results = against_teacher(*_scored(plan, planned))
@@ -127,6 +128,7 @@ def run(cfg: DictConfig) -> float:
     console.summary(plan, record.seconds)
     for step in plan.steps:
         if step.stage == "curate":
+            plan.store.verify(step.stage, step.key)
             data = build(node["data"], "data")
             console.note(f"data {step.title}: {usage(data, plan.folder(step))}")
     console.note(f"results in {folder}")
@@ -166,6 +168,7 @@ def _scored(plan: Plan, planned: list[tuple[Config, Step]]) -> tuple[list[Result
     results: list[Result] = []
     draws: list[np.ndarray] = []
     for blank, step in planned:
+        plan.store.verify(step.stage, step.key, "metrics.json", "draws.npy")
         for score in json.loads((plan.folder(step) / "metrics.json").read_text()):
             row = {**blank, **score, "details": blank["details"] | score["details"]}
             results.append(Result(**row, seconds=step.seconds))

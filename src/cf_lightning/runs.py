@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cf_lightning.errors import DataError, UserError
 from cf_lightning.results import replace_file
+from cf_lightning.store.uses import using
 
 if TYPE_CHECKING:
     from cf_lightning.plan import Plan
@@ -94,6 +95,21 @@ class Run(BaseModel):
             problem = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             raise DataError(f"{file}: not the record of a run ({problem})") from None
 
+    def needs(self, plan: "Plan", folder: Path) -> None:
+        """Write down the steps as they are now; whoever cleans the store up leaves them alone."""
+        self.steps = [
+            RunStep(
+                stage=step.stage,
+                key=step.key,
+                title=step.title,
+                inputs={name: f"{used.stage}/{used.key}" for name, used in step.inputs.items()},
+                cached=step.cached,
+                seconds=step.seconds if step.manifest else None,
+            )
+            for step in plan.steps
+        ]
+        self.write(folder)
+
     def by_key(self) -> dict[str, RunStep]:
         """The steps as inputs name them, ``<stage>/<key>``."""
         return {f"{step.stage}/{step.key}": step for step in self.steps}
@@ -120,27 +136,17 @@ def recorded(plan: "Plan", runtime: dict[str, Any]) -> Iterator[Run]:
         store=str(plan.store.root),
         environment=environment(),
     )
-    run.write(folder)
-    try:
-        yield run
-        run.status = "done"
-    except BaseException as error:
-        run.status, run.error = "failed", _told(error)
-        raise
-    finally:
-        run.seconds = round(time.monotonic() - start, 2)
-        run.steps = [
-            RunStep(
-                stage=step.stage,
-                key=step.key,
-                title=step.title,
-                inputs={name: f"{used.stage}/{used.key}" for name, used in step.inputs.items()},
-                cached=step.cached,
-                seconds=step.seconds if step.manifest else None,
-            )
-            for step in plan.steps
-        ]
+    with using(plan.store.root, folder):
         run.write(folder)
+        try:
+            yield run
+            run.status = "done"
+        except BaseException as error:
+            run.status, run.error = "failed", _told(error)
+            raise
+        finally:
+            run.seconds = round(time.monotonic() - start, 2)
+            run.needs(plan, folder)
 
 
 def now() -> str:
