@@ -10,7 +10,7 @@ from rich.tree import Tree
 from cf_lightning.errors import StoreError
 from cf_lightning.store.artifacts import Store
 from cf_lightning.store.contents import Contents
-from cf_lightning.store.listing import made, mib, plain_table, short
+from cf_lightning.store.listing import made, plain_table, short
 from cf_lightning.store.users import User
 
 LONG = 200  # letters of a fact
@@ -44,17 +44,16 @@ def show_artifact(store: Store, text: str, users: list[User], console: Console) 
     console.print(_tree(contents, name))
 
     _head(console, "read by")
-    for reader in contents.readers(name):
-        console.print(_line(contents, reader), highlight=False)
+    readers = [_line(contents, reader) for reader in contents.readers(name)]
+    console.print("\n".join(readers) or "nothing", highlight=False)
     _head(console, "runs that need it")
-    for user in users:
-        if name in user.artifacts:
-            console.print(f"{escape(str(user.folder))}  [dim]{user.run.status}[/]", highlight=False)
+    runs = [f"{escape(str(u.folder))}  [dim]{u.run.status}[/]" for u in users if name in u.artifacts]
+    console.print("\n".join(runs) or "none", highlight=False)
 
     _head(console, f"files in {store.root / name}")
-    table = plain_table("file", "size >")
+    table = plain_table("file", "bytes >")
     for file, known in manifest["files"].items():
-        table.add_row(escape(file), mib(known["bytes"]))
+        table.add_row(escape(file), f"{known['bytes']:,}")
     console.print(table)
 
 
