@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cf_lightning.errors import DataError, UserError
 from cf_lightning.results import replace_file
-from cf_lightning.store.uses import using
 
 if TYPE_CHECKING:
     from cf_lightning.plan import Plan
@@ -136,17 +135,16 @@ def recorded(plan: "Plan", runtime: dict[str, Any]) -> Iterator[Run]:
         store=str(plan.store.root),
         environment=environment(),
     )
-    with using(plan.store.root, folder):
-        run.write(folder)
-        try:
-            yield run
-            run.status = "done"
-        except BaseException as error:
-            run.status, run.error = "failed", _told(error)
-            raise
-        finally:
-            run.seconds = round(time.monotonic() - start, 2)
-            run.needs(plan, folder)
+    run.write(folder)
+    try:
+        yield run
+        run.status = "done"
+    except BaseException as error:
+        run.status, run.error = "failed", _told(error)
+        raise
+    finally:
+        run.seconds = round(time.monotonic() - start, 2)
+        run.needs(plan, folder)
 
 
 def now() -> str:

@@ -165,6 +165,7 @@ def test_a_run_that_begins_while_a_person_is_asked_keeps_what_it_needs(store: St
 
 def test_no_run_begins_while_something_is_removed(store: Store, tmp_path: Path) -> None:
     heard, says = os.pipe()
+    store.test()
     with removing(store.root):
         pid = os.fork()
         if not pid:
@@ -187,5 +188,15 @@ def test_a_store_that_cannot_be_written_can_be_used(tmp_path: Path, monkeypatch:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", read_only)
-    with using(tmp_path / "store", tmp_path / "run"):
-        pass
+    with using(tmp_path / "store", tmp_path / "run") as enter:
+        enter()
+
+
+def test_a_run_that_is_refused_makes_no_store(store: Store, tmp_path: Path) -> None:
+    with using(store.root, tmp_path / "run") as enter:
+        assert not store.root.exists()
+        store.test()
+        for _ in range(2):
+            enter()
+            assert known(store.root) == {tmp_path / "run": True}
+    assert known(store.root) == {tmp_path / "run": False}

@@ -8,7 +8,7 @@ what is there, or it looks when the removing is done.
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -21,27 +21,37 @@ RUNS = ".runs"
 
 
 @contextmanager
-def using(root: Path, run: Path) -> Iterator[None]:
+def using(root: Path, run: Path) -> Iterator[Callable[[], None]]:
     """Let it be known that a run uses a store, as long as it goes on and afterwards.
 
+    A run that is refused makes no store: where there is none yet, ``using`` gives what is to be called when
+    there is. Where a store cannot be written, nothing is known of its runs, and nothing is removed.
+
     Args:
-        root: of the store; where it cannot be written, nothing is known of its runs, and nothing is removed.
+        root: of the store.
         run: the run's folder.
 
     Raises:
         StoreError: the disk is full.
     """
-    file = None
+    held: list[int] = []
+
+    def enter() -> None:
+        if held:
+            return
+        try:
+            held.append(_enter(root, run.absolute()))
+        except OSError as error:
+            if error.errno not in READ_ONLY:
+                with explained(root):
+                    raise
+
     try:
-        file = _enter(root, run.absolute())
-    except OSError as error:
-        if error.errno not in READ_ONLY:
-            with explained(root):
-                raise
-    try:
-        yield
+        if root.exists():
+            enter()
+        yield enter
     finally:
-        if file is not None:
+        for file in held:
             os.close(file)
 
 
