@@ -13,7 +13,7 @@ from cf_lightning.chain import teacher_nodes
 from cf_lightning.config import build, conf_dir
 from cf_lightning.contestants.base import Contestant
 from cf_lightning.data.source import Source
-from cf_lightning.keys import artifact_key, canonical
+from cf_lightning.keys import artifact_key, canonical, class_version, digest
 from cf_lightning.stages.base import Stage
 from cf_lightning.student import training
 from cf_lightning.tracking.base import Tracker
@@ -137,6 +137,13 @@ def test_a_seed_reaches_its_stage_alone(compose: Compose) -> None:
     assert seeds == [5, 5, 5, 5]
 
 
+def seen(node: dict[str, Any], name: str) -> str:
+    """What enters the keys of all readers of a source beside its listing: its class and its view."""
+    source = build(node, name)
+    cache = source.cache and canonical(source.cache.model_dump())
+    return digest([class_version(node["_target_"]), canonical(source.view.model_dump()), cache])
+
+
 def test_keys_of_the_experiments_are_those_that_were_accepted(compose: Compose) -> None:
     """A refactoring that moves a key orphans everybody's artifacts: accept it by updating the file."""
     found = {}
@@ -146,6 +153,11 @@ def test_keys_of_the_experiments_are_those_that_were_accepted(compose: Compose) 
             complete(cfg)
             nodes = {stage: cfg[stage] for stage in STAGES} | {"space": cfg["cluster"]["space"]}
             found[f"{experiment} {scale}"] = {stage: artifact_key(nodes[stage], {}) for stage in nodes}
+            sources = {
+                "data": cfg["data"],
+                **{f"target.{name}": node for name, node in cfg["target"].items()},
+            }
+            found[f"{experiment} {scale}"] |= {name: seen(node, name) for name, node in sources.items()}
     accepted = Path(__file__).parent / "golden_keys.json"
     if not accepted.exists():
         accepted.write_text(json.dumps(found, indent=1) + "\n")

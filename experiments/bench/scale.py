@@ -1,6 +1,8 @@
-"""What grows with use: a store of ten thousand artifacts, and what a run costs beside its stages."""
+"""What grows with use: a store's artifacts and bytes, and what a run costs beside its stages."""
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -10,12 +12,15 @@ from measuring import Bound, Row, in_turn, ratio, seconds
 
 from cf_lightning.runs import Run
 from cf_lightning.store import MANIFEST, Store
+from cf_lightning.store.verifying import verify
 
 ARTIFACTS, LOOKS, ROUNDS = 10_000, 1000, 3
+FILES, FILE_BYTES = 8, 128 * 2**20
 
 
 def rows(folder: Path) -> Iterator[Row]:
     yield from looking_up(folder)
+    yield verifying(folder)
     yield beside(folder)
 
 
@@ -42,6 +47,27 @@ def looking_up(folder: Path) -> Iterator[Row]:
         rounds=3,
     )
     yield ratio("`plan=true` with this store / with an empty one", ours, theirs, Bound("<=", 1.1), "s")
+
+
+def verifying(folder: Path) -> Row:
+    """All bytes of a store and their checksums, in this process; the same files by the system's tool."""
+    store = Store(str(folder / "whole"))
+    for number in range(FILES):
+        partial = store.partial("extract", f"{number:020x}")
+        partial.mkdir(parents=True)
+        (partial / "features.npy").write_bytes(os.urandom(FILE_BYTES))
+        store.publish("extract", f"{number:020x}", {})
+    files = sorted(store.root.glob("*/*/features.npy"))
+
+    def ours() -> None:
+        assert not list(verify(store))
+
+    def theirs() -> None:
+        subprocess.run(["sha256sum", *files], check=True, stdout=subprocess.DEVNULL)
+
+    megabytes = FILES * FILE_BYTES / 1e6
+    fast, plain = in_turn(lambda: megabytes / seconds(ours), lambda: megabytes / seconds(theirs))
+    return ratio("`store verify` / `sha256sum` (1 GiB in 8 files)", fast, plain, Bound(">=", 0.8), "MB/s")
 
 
 def beside(folder: Path) -> Row:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from pathlib import Path
 
+import bit_flips
 import faults
 import kills
 import labels
@@ -24,6 +25,7 @@ KINDS: dict[str, Callable[[], Iterator[Case]]] = {
     "labels": labels.cases,
     "kills": kills.cases,
     "faults": faults.cases,
+    "bit flips": bit_flips.cases,
 }
 
 

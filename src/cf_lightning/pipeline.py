@@ -29,6 +29,7 @@ from cf_lightning.results_table import results_table
 from cf_lightning.runs import recorded
 from cf_lightning.stages.curate import usage
 from cf_lightning.store import Store
+from cf_lightning.store.uses import using
 from cf_lightning.student import fit
 
 
@@ -113,11 +114,14 @@ def run(cfg: DictConfig) -> float:
         return 0.0
     folder, logger = Path(node["runtime"]["run_dir"]), node["runtime"]["logger"]
     tracker = build(logger, "runtime.logger") if logger else None
-    with reported(folder, tracker), recorded(plan, node["runtime"]) as record:
+    used = using(plan.store.root, folder)
+    with reported(folder, tracker), used as claim, recorded(plan, node["runtime"]) as record:
         planned = transfer(plan, node, method(plan, node))
         plan.check()
         if tracker:
             tracker.check(folder)
+        claim()  # where plan.check() has only now made the store
+        record.needs(plan, folder)
         console.note(_scale(node))
         plan.run(console)
         results = against_teacher(*_scored(plan, planned))
@@ -127,6 +131,7 @@ def run(cfg: DictConfig) -> float:
     console.summary(plan, record.seconds)
     for step in plan.steps:
         if step.stage == "curate":
+            plan.store.verify(step.stage, step.key)
             data = build(node["data"], "data")
             console.note(f"data {step.title}: {usage(data, plan.folder(step))}")
     console.note(f"results in {folder}")
@@ -166,6 +171,7 @@ def _scored(plan: Plan, planned: list[tuple[Config, Step]]) -> tuple[list[Result
     results: list[Result] = []
     draws: list[np.ndarray] = []
     for blank, step in planned:
+        plan.store.verify(step.stage, step.key, "metrics.json", "draws.npy")
         for score in json.loads((plan.folder(step) / "metrics.json").read_text()):
             row = {**blank, **score, "details": blank["details"] | score["details"]}
             results.append(Result(**row, seconds=step.seconds))

@@ -184,7 +184,7 @@ class Plan:
             with explained(self.store.root):
                 made_by = execute(step, self.store)
             seconds = round(time.monotonic() - start, 2)
-            inputs = {name: used.key for name, used in step.inputs.items()}
+            inputs = {name: f"{used.stage}/{used.key}" for name, used in step.inputs.items()}
             whole = {"title": step.title, "seconds": seconds, "inputs": inputs, **made_by}
             step.manifest = self.store.publish(step.stage, step.key, whole)
 

@@ -94,6 +94,21 @@ class Run(BaseModel):
             problem = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             raise DataError(f"{file}: not the record of a run ({problem})") from None
 
+    def needs(self, plan: "Plan", folder: Path) -> None:
+        """Write down the steps as they are now; whoever cleans the store up leaves them alone."""
+        self.steps = [
+            RunStep(
+                stage=step.stage,
+                key=step.key,
+                title=step.title,
+                inputs={name: f"{used.stage}/{used.key}" for name, used in step.inputs.items()},
+                cached=step.cached,
+                seconds=step.seconds if step.manifest else None,
+            )
+            for step in plan.steps
+        ]
+        self.write(folder)
+
     def by_key(self) -> dict[str, RunStep]:
         """The steps as inputs name them, ``<stage>/<key>``."""
         return {f"{step.stage}/{step.key}": step for step in self.steps}
@@ -129,18 +144,7 @@ def recorded(plan: "Plan", runtime: dict[str, Any]) -> Iterator[Run]:
         raise
     finally:
         run.seconds = round(time.monotonic() - start, 2)
-        run.steps = [
-            RunStep(
-                stage=step.stage,
-                key=step.key,
-                title=step.title,
-                inputs={name: f"{used.stage}/{used.key}" for name, used in step.inputs.items()},
-                cached=step.cached,
-                seconds=step.seconds if step.manifest else None,
-            )
-            for step in plan.steps
-        ]
-        run.write(folder)
+        run.needs(plan, folder)
 
 
 def now() -> str:

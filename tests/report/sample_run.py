@@ -14,6 +14,7 @@ from PIL import Image
 
 from cf_lightning.results import Result, write_results
 from cf_lightning.runs import Run, RunStep
+from cf_lightning.store import Store
 
 TILE, COLUMNS = 16, 3
 
@@ -51,11 +52,14 @@ def sample_run(
     run = Run(**{**told, **changes})
     run.write(folder / "run")
     write_results(folder / "run", [result(who, k=list(ks)) for who in ("random", "teacher", "student")])
+    store = Store(str(folder / "store"))
     for one in run.steps:
-        artifact(folder / "store" / one.stage / one.key, one.stage)
-    for k in ks if run.steps else ():
-        sizes = np.arange(k) + (np.arange(k) > 0)
-        clusters(folder / "store" / "cluster_report" / f"report{k}", sizes, tag, pictured, noise)
+        partial = store.partial(one.stage, one.key)
+        partial.mkdir(parents=True)
+        if one.stage == "cluster_report":
+            k = int(one.key.removeprefix("report"))
+            clusters(partial, np.arange(k) + (np.arange(k) > 0), tag, pictured, noise)
+        store.publish(one.stage, one.key, artifact(partial, one.stage))
     return folder / "run"
 
 
@@ -86,22 +90,19 @@ def result(contestant: str, metric: str = "top1", **changes: Any) -> Result:
     return Result(**{**told, **keys, "transfer_key": contestant, **changes})
 
 
-def artifact(folder: Path, stage: str) -> None:
-    """The files that a page reads of a stage other than the cluster report."""
-    folder.mkdir(parents=True)
+def artifact(folder: Path, stage: str) -> dict[str, Any]:
+    """Write the files that a page reads of a stage other than the cluster report; what its manifest says."""
     config: dict[str, Any] = {"_target_": "a.Source", "root": "/place/of/photos.zip"}
     if stage == "cluster_report":
         config = {"gallery": {"columns": COLUMNS}}
-    files = {"history.csv": {}} if stage in ("pretrain", "clusterfit") else {}
-    manifest = {"config": config, "facts": {"train": 900, "val": 100}, "files": files}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    if files:
+    if stage in ("pretrain", "clusterfit"):
         (folder / "history.csv").write_text(
             "epoch,train/loss,val/loss,val/top1\n0,3.5,3.6,0.1\n1,2.5,2.75,0.2\n"
         )
     if stage == "cluster":
         with open(folder / "inertia.csv", "w", newline="") as file:
             csv.writer(file).writerows([["inertia"], [900.0], [700.0]])
+    return {"config": config, "facts": {"train": 900, "val": 100}}
 
 
 def clusters(folder: Path, sizes: np.ndarray, tag: str, pictured: int | None, noise: int) -> None:

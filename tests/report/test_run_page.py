@@ -203,6 +203,30 @@ def test_what_is_gone_is_left_out_and_named(what: str, tmp_path: Path) -> None:
     assert any(row[:2] == ["one", "knn top1"] for row in page.rows)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "pretrain/teacher/history.csv",
+            "cluster/cluster5/inertia.csv",
+            "cluster_report/report5/report.json",
+        ),
+        *("cluster_report/report5/gallery.parquet", "cluster_report/report5/manifest.json"),
+        *("index/data/manifest.json", "clusterfit/student/manifest.json"),
+    ],
+)
+def test_what_is_damaged_is_not_shown_and_named(name: str, tmp_path: Path) -> None:
+    folder = sample_run(tmp_path)
+    file = tmp_path / "store" / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    page = report(folder)
+    assert f"{file} was changed after it was made" in page.said()
+    assert bool(page.galleries()) == ("cluster" not in name.split("/")[0] or "clusterfit" in name)
+    assert any(row[:2] == ["one", "knn top1"] for row in page.rows)
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no run's folder"):
         write_run_report(tmp_path)

@@ -1,6 +1,5 @@
 """The exported folder: weights by their library's names, what they need, and a card for people."""
 
-import json
 import os
 import shlex
 import shutil
@@ -9,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cf_lightning.errors import DataError
-from cf_lightning.export.load import Exported, recipe
+from cf_lightning.export.load import Exported, trunk_of
 from cf_lightning.results import Result
 from cf_lightning.runs import Run, RunStep
-from cf_lightning.store import MANIFEST
+from cf_lightning.store import verified
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,17 +31,17 @@ def write(folder: Path, run: Run, step: RunStep, results: Sequence[Result], onnx
 
     Raises:
         DataError: the artifact is no longer in the store.
+        StoreError: it is damaged.
     """
     from safetensors.torch import save_file
 
     artifact = run.path(step)
-    if not (artifact / MANIFEST).exists():
+    if not artifact.exists():
         raise DataError(f"{artifact}: the network is no longer in the store; run the same command again")
-    made = json.loads((artifact / MANIFEST).read_text())
-    node = made["config"]["model"]
-    trunk = recipe(node, artifact / MANIFEST).build().load(artifact).eval()
+    made = verified(artifact, ())
+    trunk = trunk_of(artifact, made)
     described = Exported(
-        model=node,
+        model=made["config"]["model"],
         feature_dim=trunk.feature_dim,
         mean=tuple(trunk.mean.flatten().tolist()),
         std=tuple(trunk.std.flatten().tolist()),

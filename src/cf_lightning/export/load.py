@@ -1,15 +1,14 @@
 """``load_trunk``: a network from an exported folder or from an artifact of the store."""
 
 import importlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cf_lightning.errors import DataError
+from cf_lightning.errors import DataError, StoreError
 from cf_lightning.models.base import TrunkRecipe
-from cf_lightning.store import MANIFEST
+from cf_lightning.store import MANIFEST, verified
 
 if TYPE_CHECKING:
     from cf_lightning.models.trunk import Trunk
@@ -48,18 +47,34 @@ def load_trunk(path: str | Path) -> "Trunk":
 
     Raises:
         DataError: it is no such folder, or the weights belong to another architecture.
+        StoreError: the weights of an artifact were changed.
     """
     folder = Path(path).expanduser()
     if (folder / Exported.FILE).exists():
         return _exported(folder).eval()
     try:
-        node = json.loads((folder / MANIFEST).read_text())["config"]["model"]
-    except (OSError, ValueError, KeyError, TypeError):
+        manifest = verified(folder, ())
+        has_trunk = "model" in manifest["config"]
+    except (OSError, StoreError, KeyError):
+        has_trunk = False
+    if not has_trunk:
         raise DataError(
             f"{folder}: neither an exported network (with {Exported.FILE}) nor an artifact of the store that "
-            f"has a trunk (pretrain, clusterfit, train)"
-        ) from None
-    return recipe(node, folder / MANIFEST).build().load(folder).eval()
+            f"has a trunk (pretrain, clusterfit, train), or its {MANIFEST} is damaged"
+        )
+    return trunk_of(folder, manifest)
+
+
+def trunk_of(artifact: Path, manifest: dict[str, Any]) -> "Trunk":
+    """The trunk of a finished artifact, in evaluation mode.
+
+    Raises:
+        StoreError: its weights were changed.
+        DataError: they belong to another architecture.
+    """
+    trunk = recipe(manifest["config"]["model"], artifact / MANIFEST).build()
+    verified(artifact, (trunk.FILE,))
+    return trunk.load(artifact).eval()
 
 
 def recipe(node: dict[str, Any], file: Path) -> TrunkRecipe:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cf_lightning.clustering.sheets import PLACES
+from cf_lightning.store import verified
 
 BYTES = 24 * 2**20  # of all galleries of one page: a page has at most 30 MB
 NAMES, LETTERS = 6, 60  # typical names on a card, and the letters of each
@@ -26,9 +27,10 @@ def clustering(report: Path, labels: Path, number_of_bytes: int = BYTES) -> dict
         number_of_bytes: that its gallery may take on the page.
 
     Raises:
-        OSError: a file is not there.
-        ValueError: a file is something else.
+        StoreError: a file is not there or was changed.
     """
+    manifest = verified(report, ("report.json", "clusters.parquet", "gallery.parquet"))
+    verified(labels, ("inertia.csv",))
     facts = json.loads((report / "report.json").read_text())
     table = pq.read_table(report / "clusters.parquet").sort_by(
         [("train", "descending"), ("cluster", "ascending")]
@@ -37,13 +39,12 @@ def clustering(report: Path, labels: Path, number_of_bytes: int = BYTES) -> dict
     strips = _strips(
         report / "gallery.parquet", number_of_bytes - len(json.dumps(texts, ensure_ascii=False).encode())
     )
-    columns = json.loads((report / "manifest.json").read_text())["config"]["gallery"]["columns"]
     return {
         "report": facts,
         "figures": _figures(facts["k"], table["train"].to_numpy(), labels / "inertia.csv"),
         "gallery": {
             **texts,
-            "columns": columns,
+            "columns": manifest["config"]["gallery"]["columns"],
             "frames": facts.get("frames", 1),
             "strips": [strips.get(number) for number in texts["cluster"]],
         },

@@ -1,6 +1,5 @@
 """``report.html`` of one run: what ran, what came out, how to have it again."""
 
-import json
 import logging
 import shlex
 from collections.abc import Callable, Iterator
@@ -9,17 +8,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cf_lightning.errors import DataError
+from cf_lightning.errors import DataError, StoreError
 from cf_lightning.report.gallery import BYTES, clustering
 from cf_lightning.report.page import write_page
 from cf_lightning.report.training import training_curves
 from cf_lightning.results import Result, gain, is_shown, notes, read_results, student_of, table_rows
 from cf_lightning.runs import Run, RunStep
+from cf_lightning.store import verified
+from cf_lightning.store.manifest import read_manifest
 
 if TYPE_CHECKING:
     from cf_lightning.tracking.base import Tracker
 
-PAGE = "report.html"
+PAGE, HISTORY = "report.html", "history.csv"
 
 
 @contextmanager
@@ -144,16 +145,20 @@ def _shown(step: RunStep, show: Callable[[RunStep], dict[str, Any]]) -> dict[str
     """What ``show`` makes of a step's artifact, or why there is nothing to show."""
     try:
         return {"step": step, "problem": None, **show(step)}
-    except (OSError, ValueError, KeyError) as error:
-        problem = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    except (OSError, StoreError, ValueError, KeyError) as error:
+        problem = (
+            str(error) if isinstance(error, OSError | StoreError) else f"{type(error).__name__}: {error}"
+        )
         return {"step": step, "problem": problem}
 
 
 def _training(run: Run, step: RunStep) -> dict[str, Any]:
     """Of a trained network; one that was given has no history."""
-    manifest = json.loads((run.path(step) / "manifest.json").read_text())
-    is_trained = "history.csv" in manifest["files"]
-    return {"figures": training_curves(run.path(step) / "history.csv", step.stage) if is_trained else []}
+    folder = run.path(step)
+    if HISTORY not in verified(folder, ())["files"]:
+        return {"figures": []}
+    verified(folder, (HISTORY,))
+    return {"figures": training_curves(folder / HISTORY, step.stage)}
 
 
 def _clustering(run: Run, step: RunStep, number_of_bytes: int) -> dict[str, Any]:
@@ -165,12 +170,16 @@ def _plain(k: int | list[int]) -> str:
 
 
 def _data(run: Run) -> dict[str, str] | None:
-    """The name of D_cf and its images by split, if its index is there."""
+    """The name of D_cf and its images by split, if its index is there; or what is wrong with it."""
     try:
         step = next(step for step in run.steps if step.title == "data")
-        manifest = json.loads((run.path(step) / "manifest.json").read_text())
-        config, splits = manifest["config"], manifest["facts"].items()
-    except (StopIteration, OSError, ValueError, KeyError):
+        manifest = read_manifest(run.path(step))
+    except StopIteration:
         return None
+    except (OSError, StoreError) as error:
+        return {"name": "damaged", "splits": str(error)}
+    if manifest is None:
+        return None
+    config, splits = manifest["config"], manifest["facts"].items()
     name = Path(config.get("root") or config["_target_"].rpartition(".")[2]).name
     return {"name": name, "splits": ", ".join(f"{count:,} {split}" for split, count in splits)}
