@@ -1,4 +1,4 @@
-.PHONY: help setup demo test lint bench bench-sides bench-kmeans lock wheel clean
+.PHONY: help setup demo test lint bench bench-sides bench-kmeans audit lock wheel clean
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -35,6 +35,10 @@ bench-sides: setup  ## what bench is also measured against and the lock file lea
 
 bench-kmeans: setup  ## our k-means against faiss; OPTIONS="--pack images.zip" adds real features
 	$(RUN) experiments/kmeans_bench/kmeans_bench.py $(OPTIONS)
+
+audit: setup  ## known holes of the locked dependencies; asks a service on the network
+	$(VENV)/bin/uv pip install --quiet --python $(RUN) --constraint requirements.lock --group audit
+	.ci/audit $(OPTIONS)
 
 lock: setup  ## resolve the dependencies anew
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \

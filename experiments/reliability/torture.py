@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from pathlib import Path
 
+import hostile
 from case import Case, Outcome
 from ledger import Ledger
 
-KINDS: dict[str, Callable[[], Iterator[Case]]] = {}
+KINDS: dict[str, Callable[[], Iterator[Case]]] = {hostile.KIND: hostile.cases}
 
 
 def main() -> None:
