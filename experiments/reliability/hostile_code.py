@@ -60,9 +60,9 @@ def cases(kind: str) -> Iterator[Case]:
         said = refused(partial(_build, target=target), "cluster.engine._target_=", word)
         yield Case(kind, f"class: {name}", said)
         yield Case(kind, f"class in a worker: {name}", refused(partial(_replay, target=target), word))
-    for name, more in {"arguments": {"_args_": ["x"]}, "partial": {"_partial_": True}}.items():
-        said = refused(partial(_build, target="os.system", **more), "only components of cf_lightning")
-        yield Case(kind, f"class with {name}", said)
+    yield Case(kind, "class that writes a file", refused(_write, "only components of cf_lightning"))
+    said = refused(partial(_build, target="os.system", _partial_=True), "only components of cf_lightning")
+    yield Case(kind, "class that is called later", said)
     yield Case(
         kind, "class before all others", refused(_run, "cluster.engine._target_=os.system", "security.allow")
     )
@@ -79,6 +79,12 @@ def _engine(place: Place, target: Any, more: dict[str, Any]) -> dict[str, Any]:
 
 def _build(place: Place, target: Any, **more: Any) -> object:
     return build(_engine(place, target, more), "cluster")
+
+
+def _write(place: Place) -> object:
+    """One that Hydra itself would build, with arguments by their places."""
+    node = {"_target_": "logging.FileHandler", "_args_": [str(place.canary)]}
+    return build({"_target_": CLUSTER, "k": 2, "engine": node}, "cluster")
 
 
 def _replay(place: Place, target: Any) -> object:

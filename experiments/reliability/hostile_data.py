@@ -25,11 +25,11 @@ from cf_lightning.data.shards import ShardImages
 BLOCK = tarfile.BLOCKSIZE
 # how a path leads out, and what the message says of it; the last ones name no file that is there
 PATHS = {
-    "parent": ("../outside/secret.png", "below root"),
-    "parent within": ("a/../../outside/secret.png", "below root"),
-    "absolute": ("{outside}/secret.png", "below root"),
-    "tar of the parent": ("../outside/secret.tar/secret.png", "below root"),
-    "out of a tar": ("good.tar/../../outside/secret.png", "below root"),
+    "parent": ("../outside/secret.png", "stay below it"),
+    "parent within": ("a/../../outside/secret.png", "stay below it"),
+    "absolute": ("{outside}/secret.png", "stay below it"),
+    "tar of the parent": ("../outside/secret.tar/secret.png", "stay below it"),
+    "out of a tar": ("good.tar/../../outside/secret.png", "stay below it"),
     "null byte": ("good.png\0../outside/secret.png", r"good.png\x00"),
     "line break": ("good.png\n../outside/secret.png", r"good.png\n"),
     "escape": ("\x1b[31mgood.png", r"\x1b[31m"),

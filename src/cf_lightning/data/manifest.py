@@ -96,7 +96,7 @@ class Manifest(Source):
         if (row := first_outside(paths)) is not None:
             raise DataError(
                 f"manifest={self.manifest}: row {row + 1} below the header has {self.columns.path}="
-                f"{paths[row].as_py()!r}, which is no path below root={self.root}"
+                f"{paths[row].as_py()!r}; paths are relative to root={self.root} and stay below it"
             )
 
     def _keys(self, paths: pa.Array, table: pa.Table) -> pa.Array:
