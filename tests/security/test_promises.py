@@ -1,6 +1,8 @@
 """``SECURITY.md`` and the lock file: each promise names a test that is there, each package has its hashes."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -37,3 +39,25 @@ def test_the_lock_file_has_every_dependency() -> None:
     wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
     locked = {line.partition("==")[0] for line in (ROOT / "requirements.lock").read_text().splitlines()}
     assert {re.split(r"[\s\[><=;]", one)[0].lower() for one in wanted} <= locked
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "expected", "word"),
+    [
+        ("No known vulnerabilities found", 0, 0, "No known"),
+        ("Found 2 known vulnerabilities in 1 package", 1, 1, "Found 2 known"),
+        ("ERROR: torch: Dependency not found on PyPI and could not be audited", 1, 2, "NOT DONE"),
+    ],
+)
+def test_an_audit_that_could_not_ask_says_so(
+    said: str, code: int, expected: int, word: str, tmp_path: Path
+) -> None:
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\ncase \"$*\" in *--strict*) echo '{said}'; exit {code};; esac\n")
+    python.chmod(0o755)
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "audit", tmp_path / ".ci")
+    done = subprocess.run([tmp_path / ".ci" / "audit"], capture_output=True, text=True, check=False)
+    assert done.returncode == expected
+    assert word in done.stdout + done.stderr
