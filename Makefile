@@ -1,4 +1,4 @@
-.PHONY: help setup demo test lint bench bench-sides bench-kmeans torture lock wheel clean
+.PHONY: help setup demo test lint bench bench-sides bench-kmeans torture audit lock wheel clean
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -38,6 +38,10 @@ bench-kmeans: setup  ## our k-means against faiss; OPTIONS="--pack images.zip" a
 
 torture: setup  ## break it in every way we know, go on where it stopped; OPTIONS="--minutes 2 --out FOLDER" tries a sample
 	$(RUN) experiments/reliability/torture.py $(OPTIONS)
+
+audit: setup  ## known holes of the locked dependencies; asks a service on the network
+	$(VENV)/bin/uv pip install --quiet --python $(RUN) --constraint requirements.lock --group audit
+	.ci/audit $(OPTIONS)
 
 lock: setup  ## resolve the dependencies anew
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \

@@ -12,8 +12,10 @@ from omegaconf import OmegaConf
 from cf_lightning.chain import teacher_nodes
 from cf_lightning.config import build, conf_dir
 from cf_lightning.contestants.base import Contestant
+from cf_lightning.credentials import refuse_in
 from cf_lightning.data.source import Source
 from cf_lightning.keys import artifact_key, canonical, class_version, digest
+from cf_lightning.security import admit
 from cf_lightning.stages.base import Stage
 from cf_lightning.student import training
 from cf_lightning.tracking.base import Tracker
@@ -64,6 +66,8 @@ def test_every_experiment_composes_and_every_setting_is_valid(
     experiment: str, scale: str, compose: Compose
 ) -> None:
     cfg = compose(f"+experiment={experiment}", f"scale={scale}")
+    admit(cfg)
+    refuse_in(cfg)
     complete(cfg)
     for stage in STAGES:
         assert isinstance(build(cfg[stage], stage), Stage)
@@ -101,6 +105,8 @@ def test_every_option_of_every_group_composes_and_builds(
     needed = [line.format(file=tmp_path / "weights.pth") for line in NEEDED.get((group, option), [])]
     listed = f"[{option}]" if group in ("target", "transfer", "contestant") else option
     cfg = compose("+experiment=demo", f"{group}={listed}", *needed)
+    admit(cfg)
+    refuse_in(cfg)
     complete(cfg)
     header = re.match(r"# @package (\S+)", (CONF / group / f"{option}.yaml").read_text())
     place = header.group(1) if header else group.replace("/", ".")

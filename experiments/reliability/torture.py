@@ -16,6 +16,7 @@ from pathlib import Path
 
 import bit_flips
 import faults
+import hostile
 import kills
 import labels
 from case import Case, Outcome
@@ -26,6 +27,7 @@ KINDS: dict[str, Callable[[], Iterator[Case]]] = {
     "kills": kills.cases,
     "faults": faults.cases,
     "bit flips": bit_flips.cases,
+    "hostile": hostile.cases,
 }
 
 

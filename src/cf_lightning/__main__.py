@@ -9,7 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from cf_lightning.config import conf_dir, register_resolvers
-from cf_lightning.data.remote import refuse_password
+from cf_lightning.credentials import refuse_on_command_line
 from cf_lightning.errors import ConfigError
 from cf_lightning.multirun import conclude, run_job
 from cf_lightning.pipeline import run
@@ -44,7 +44,7 @@ if __name__ == "__main__":
         list_experiments()
     else:
         try:
-            refuse_password(" ".join(sys.argv[1:]))  # before Hydra writes down what was asked for
+            refuse_on_command_line(sys.argv[1:])  # before Hydra writes down what was asked for
         except ConfigError as error:
             sys.exit(str(error))
         register_resolvers()

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from cf_lightning.errors import ConfigError
+from cf_lightning.security import check_classes
 
 
 class Component(BaseModel):
@@ -71,8 +72,10 @@ def build(node: dict[str, Any], key: str) -> Any:
         key: where the node stands in the configuration, for messages.
 
     Raises:
-        ConfigError: an unknown setting, a wrong type, a value out of range, a missing class.
+        ConfigError: an unknown setting, a wrong type, a value out of range; a class that is missing, no
+            component, or of no package that ``security.allow`` names.
     """
+    check_classes(node, key, Component)
     try:
         return instantiate(node, _convert_="all")
     except InstantiationException as error:

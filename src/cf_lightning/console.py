@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cf_lightning import progress
+from cf_lightning.errors import printable
 from cf_lightning.estimate import told
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Console:
         """A line; a longer text breaks between words, so that a path stays whole."""
         progress.clear_line()
         lines = textwrap.fill(text, self.out.width, break_long_words=False, break_on_hyphens=False)
-        self.out.print(escape(lines), style="dim", soft_wrap=True)
+        self.out.print(escape(printable(lines)), style="dim", soft_wrap=True)
         progress.say_again()
 
     @contextmanager
@@ -112,4 +113,4 @@ def _short(value: Any) -> str:
     """A number with four digits; of a list, how long it is."""
     if isinstance(value, list):
         return str(len(value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else printable(str(value))

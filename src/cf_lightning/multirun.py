@@ -26,6 +26,7 @@ from cf_lightning.console import Console
 from cf_lightning.errors import UserError
 from cf_lightning.job import Output, run_process
 from cf_lightning.runs import Run, now
+from cf_lightning.security import allow
 from cf_lightning.share import Share, machine, shares, slot
 from cf_lightning.sweep import job_folders, read_jobs
 
@@ -138,7 +139,7 @@ def run_job(cfg: DictConfig, number: int) -> float:
             if error is not None:
                 seconds = round(time.monotonic() - start, 2)
                 run.model_copy(update={"status": "failed", "error": error, "seconds": seconds}).write(folder)
-    _rewrite(place, cfg.runtime.logger)
+    _rewrite(place, cfg)
     if error is not None:
         own = " ".join(one for one in cfg.runtime.overrides if one not in sweep.overrides)
         raise UserError(f"job {number} ({own}) failed: {folder / LOG}")
@@ -178,11 +179,13 @@ def _attempt(cfg: DictConfig, sweep: Sweep, output: Output) -> str | None:
     return error
 
 
-def _rewrite(folder: Path, logger: DictConfig | None) -> None:
+def _rewrite(folder: Path, cfg: DictConfig) -> None:
     """Bring the sweep's tables and pictures up to date; a job does not fail for want of them."""
     try:
         from cf_lightning.report.sweep_page import write_sweep
 
+        allow(OmegaConf.to_container(cfg.security.allow))
+        logger = cfg.runtime.logger
         node: Any = OmegaConf.to_container(logger, resolve=True) if logger else None
         write_sweep(folder, build(node, "runtime.logger") if node else None)
     except Exception as error:

@@ -94,6 +94,7 @@ class Slurm(Resources):
             RuntimeError: the job has failed, or its nodes were lost too often.
         """
         folder = partial.with_suffix(".jobs")
+        folder.mkdir(mode=0o700, exist_ok=True)  # submitit executes what lies there
         for attempt in range(1, self.attempts + 1):
             torchrun.forget(partial)
             agent = Agent(partial, nodes, processes, runtime.num_threads(), _free_port())

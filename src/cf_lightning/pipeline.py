@@ -21,12 +21,15 @@ from cf_lightning.comparison import against_teacher
 from cf_lightning.config import build
 from cf_lightning.console import Console
 from cf_lightning.contestants.base import Contestant, Entry
+from cf_lightning.credentials import refuse_in
 from cf_lightning.errors import ConfigError
 from cf_lightning.plan import Plan, Step
 from cf_lightning.report.run_page import reported
 from cf_lightning.results import Result, objective, write_results
 from cf_lightning.results_table import results_table
+from cf_lightning.rows import open_rows
 from cf_lightning.runs import recorded
+from cf_lightning.security import admit
 from cf_lightning.stages.curate import usage
 from cf_lightning.store import Store
 from cf_lightning.store.uses import using
@@ -104,6 +107,8 @@ def run(cfg: DictConfig) -> float:
     if cfg.scale not in ("demo", "paper"):
         raise ConfigError(f"scale={cfg.scale}: it is demo or paper")
     node: Config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    admit(node)
+    refuse_in(node)
     console = Console()
     plan = Plan(Store(node["runtime"]["store"]), node["runtime"])
     if node["plan"]:
@@ -175,5 +180,5 @@ def _scored(plan: Plan, planned: list[tuple[Config, Step]]) -> tuple[list[Result
         for score in json.loads((plan.folder(step) / "metrics.json").read_text()):
             row = {**blank, **score, "details": blank["details"] | score["details"]}
             results.append(Result(**row, seconds=step.seconds))
-        draws += list(np.load(plan.folder(step) / "draws.npy"))
+        draws += list(open_rows(plan.folder(step) / "draws.npy"))
     return results, draws

@@ -42,13 +42,13 @@ def results_table(results: Sequence[Result]) -> Table:
 def _across(table: Table, shown: Sequence[Result], contestants: list[str], student: str | None) -> None:
     """One row for each target and protocol, one column for each contestant."""
     for name in [*contestants, *([f"{student} - teacher"] if student else []), "n test"]:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(Text(name), justify="right", no_wrap=True)
     for (target, protocol), row in table_rows(shown).items():
         cells = [_percent(row.get(contestant)) for contestant in contestants]
         if student:
             cells.append(_gain(row.get("teacher"), row.get(student)))
         n_test = max(result.n_test for result in row.values())
-        table.add_row(target, protocol, *cells, str(n_test))
+        table.add_row(Text(target), Text(protocol), *cells, str(n_test))
 
 
 def _down(table: Table, shown: Sequence[Result], contestants: list[str], student: str | None) -> None:
@@ -64,7 +64,7 @@ def _down(table: Table, shown: Sequence[Result], contestants: list[str], student
                 is_level = contestant in ("random", "teacher")
                 cells.append(Text() if is_level else _gain(row.get("teacher"), result))
             what = (target, protocol) if number == 0 else ("", "")
-            table.add_row(*what, contestant, *cells, str(result.n_test) if result else "")
+            table.add_row(*map(Text, what), Text(contestant), *cells, str(result.n_test) if result else "")
         table.add_section()
 
 

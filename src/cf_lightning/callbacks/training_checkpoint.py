@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from cf_lightning.errors import StoreError
 from cf_lightning.preemption import exit_when_asked, on_signals
 
 
@@ -67,8 +68,22 @@ class TrainingCheckpoint(Checkpoint):
             sys.exit(128 + self._signal)
 
     def found(self) -> str | None:
-        """The file to continue from, if an earlier attempt left one."""
-        return str(self.file) if self.file.exists() else None
+        """The file to continue from, if an earlier attempt left one.
+
+        Raises:
+            StoreError: it is damaged, or reading it would execute code. Its tensors are not read yet.
+        """
+        if not self.file.exists():
+            return None
+        try:
+            torch.load(self.file, map_location="cpu", weights_only=True, mmap=True)
+        except Exception as error:  # of whatever bytes, torch raises whatever
+            reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
+            raise StoreError(
+                f"{self.file}: no checkpoint that can be read without executing it ({reason}); remove it to "
+                "begin the training anew"
+            ) from error
+        return str(self.file)
 
     def remove(self) -> None:
         """Forget the checkpoint: the training is done."""

@@ -5,12 +5,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Self
+from zipfile import BadZipFile
 
 import numpy as np
 from pydantic import Field
 
 from cf_lightning.clustering.rows import Rows
 from cf_lightning.config import Component
+from cf_lightning.errors import StoreError
 
 Device = Literal["cpu", "cuda"]
 
@@ -36,11 +38,18 @@ class Clustering:
 
     @classmethod
     def saved(cls, file: Path | None) -> Self | None:
-        """What an earlier attempt has left in the file; ``None`` where there is nothing."""
+        """What an earlier attempt has left in the file; ``None`` where there is nothing.
+
+        Raises:
+            StoreError: it is something else.
+        """
         if file is None or not file.exists():
             return None
-        with np.load(file, allow_pickle=False) as saved:
-            return cls(saved["centroids"], saved["inertia"].tolist())
+        try:
+            with np.load(file, allow_pickle=False) as saved:
+                return cls(saved["centroids"], saved["inertia"].tolist())
+        except (OSError, ValueError, EOFError, KeyError, TypeError, BadZipFile) as error:
+            raise StoreError(f"{file} cannot be read ({error}): remove it to begin the fit anew") from error
 
 
 class Watch:

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
 from cf_lightning.config import Component
+from cf_lightning.rows import open_rows
 
 if TYPE_CHECKING:
     from cf_lightning.data.picture import Picture
@@ -105,7 +106,7 @@ class Resized:
 
 
 def _loaded(path: Path) -> np.ndarray:
-    return np.asarray(np.load(path, mmap_mode="r"))  # a plain array looks up a row faster than a ``memmap``
+    return np.asarray(open_rows(path))  # a plain array looks up a row faster than a ``memmap``
 
 
 def shard_name(number: int) -> str:

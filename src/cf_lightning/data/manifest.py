@@ -9,14 +9,22 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from cf_lightning.config import Component
-from cf_lightning.data.containers import File, file_size, open_zip, sample_table, tar_members, zip_members
+from cf_lightning.data.cells import as_text, text, words
+from cf_lightning.data.containers import (
+    File,
+    file_size,
+    first_outside,
+    open_zip,
+    sample_table,
+    tar_members,
+    zip_members,
+    zip_text,
+)
 from cf_lightning.data.image_source import ImageSource
 from cf_lightning.data.index import SPLIT_NAMES
 from cf_lightning.data.source import Source
 from cf_lightning.data.video_source import VideoSource
 from cf_lightning.errors import DataError
-
-NO_WORDS = pa.scalar([], pa.list_(pa.string()))
 
 
 class Columns(Component):
@@ -66,7 +74,8 @@ class Manifest(Source):
     def list_samples(self) -> pa.Table:
         """One row for each row of the manifest."""
         table = self._read()
-        paths = pc.replace_substring_regex(_text(table[self.columns.path]), r"^(\./)+", "")
+        paths = pc.replace_substring_regex(text(table[self.columns.path]), r"^(\./)+", "")
+        self._check_below(paths)
         keys = self._keys(paths, table)
         order = pc.sort_indices(keys)
         keys, paths, table = keys.take(order), paths.take(order), table.take(order)
@@ -78,9 +87,17 @@ class Manifest(Source):
         return sample_table(
             [file._replace(key=key) for file, key in zip(files, keys.to_pylist(), strict=True)],
             ["train"] * len(paths) if split is None else self._splits(split, paths),
-            [[]] * len(paths) if label is None else _words(label),
-            [[]] * len(paths) if tags is None else _words(tags),
+            [[]] * len(paths) if label is None else words(label),
+            [[]] * len(paths) if tags is None else words(tags),
         )
+
+    def _check_below(self, paths: pa.Array) -> None:
+        """Refuse a manifest that leads out of the root, before anything is looked for there."""
+        if (row := first_outside(paths)) is not None:
+            raise DataError(
+                f"manifest={self.manifest}: row {row + 1} below the header has {self.columns.path}="
+                f"{paths[row].as_py()!r}; paths are relative to root={self.root} and stay below it"
+            )
 
     def _keys(self, paths: pa.Array, table: pa.Table) -> pa.Array:
         """What each row is known by."""
@@ -92,15 +109,16 @@ class Manifest(Source):
         try:
             if self.manifest.endswith(".parquet"):
                 wanted = self._present(pq.read_schema(pa.BufferReader(content)).names)
-                return pq.read_table(pa.BufferReader(content), columns=wanted)
+                table = pq.read_table(pa.BufferReader(content), columns=wanted)
+                return as_text(table, lists=(self.columns.label, self.columns.tags))
             parsing = csv.ParseOptions(newlines_in_values=True)
             header = csv.open_csv(pa.BufferReader(content), parse_options=parsing).schema
             wanted = self._present(header.names)
-            as_text = csv.ConvertOptions(  # a class named 007 is not the number 7
+            convert = csv.ConvertOptions(  # a class named 007 is not the number 7
                 include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string())
             )
-            return csv.read_csv(pa.BufferReader(content), parse_options=parsing, convert_options=as_text)
-        except pa.ArrowInvalid as error:
+            return csv.read_csv(pa.BufferReader(content), parse_options=parsing, convert_options=convert)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise DataError(f"manifest={self.manifest}: it cannot be read ({reason})") from None
 
@@ -115,7 +133,7 @@ class Manifest(Source):
         if root.is_file():
             with open_zip(root) as archive:
                 if self.manifest in archive.namelist():
-                    return archive.read(self.manifest)
+                    return zip_text(archive, self.manifest)
         raise DataError(f"manifest={self.manifest}: there is no such file below root={self.root}")
 
     def _present(self, there: list[str]) -> list[str]:
@@ -135,7 +153,7 @@ class Manifest(Source):
 
     def _splits(self, column: pa.ChunkedArray, paths: pa.Array) -> pa.Array:
         """The splits of ``index.SPLITS`` that the cells name."""
-        names = pc.utf8_trim_whitespace(_text(column))
+        names = pc.utf8_trim_whitespace(text(column))
         number = pc.index_in(names, pa.array(SPLIT_NAMES))
         if number.null_count:
             row = pc.index(pc.is_null(number), True).as_py()
@@ -195,7 +213,7 @@ class ManifestVideos(VideoSource, Manifest):
         """(N,) float64 of a column, NaN where a cell is empty."""
         if name not in table.column_names:
             return np.full(len(paths), np.nan)
-        cells = pc.utf8_trim_whitespace(_text(table[name])).to_pylist()
+        cells = pc.utf8_trim_whitespace(text(table[name])).to_pylist()
         seconds = np.full(len(cells), np.nan)
         for row, cell in enumerate(cells):
             if not cell:
@@ -228,17 +246,3 @@ def _in_shards(root: Path, paths: list[str]) -> dict[str, File]:
             with open(root / shard, "rb") as tar:
                 files += tar_members(tar, str(root / shard), shard)
     return {f"{file.shard}/{file.key}": file._replace(key=f"{file.shard}/{file.key}") for file in files}
-
-
-def _text(column: pa.ChunkedArray) -> pa.Array:
-    """Cells as text, empty for null."""
-    return column.combine_chunks().cast(pa.string()).fill_null("")
-
-
-def _words(column: pa.ChunkedArray) -> pa.Array:
-    """Cells as lists of words: lists as they are, text split at white space, empty for null."""
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        words = column.combine_chunks().cast(pa.list_(pa.string()))
-        return pc.if_else(pc.is_null(words), NO_WORDS, words)
-    text = pc.utf8_trim_whitespace(_text(column))
-    return pc.if_else(pc.equal(text, ""), NO_WORDS, pc.utf8_split_whitespace(text))

@@ -1,6 +1,5 @@
 """Images or videos in tar shards, in the layout of WebDataset, read at random."""
 
-import glob
 import json
 import posixpath
 from collections import defaultdict
@@ -10,7 +9,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from cf_lightning.data.containers import File, sample_table, tar_members
+from cf_lightning.data.containers import File, file_size, sample_table, tar_members, walk
 from cf_lightning.data.folder import split_by_folder
 from cf_lightning.data.image_source import ImageSource
 from cf_lightning.data.index import Index
@@ -20,6 +19,7 @@ from cf_lightning.data.video_source import VideoSource
 from cf_lightning.errors import DataError
 
 TEXTS = (".cls", ".json")
+LONGEST = 2**20  # bytes of such a file: more is no label
 LISTED_AT_ONCE = 16  # shards: an object store answers late and to many
 
 
@@ -60,8 +60,11 @@ class Shards(Source):
             shards = Bucket(str(self.root)).shards()
         else:
             folder = self.folder()
-            names = sorted(glob.glob("**/*.tar", root_dir=folder, recursive=True))
-            shards = {name: (folder / name).stat().st_size for name in names}
+            names = sorted(walk(folder)) if folder.is_dir() else []
+            sizes = {name: file_size(f"{folder}/{name}") for name in names if _is_shard(name)}
+            shards = {name: size for name, size in sizes.items() if size is not None}
+            if gone := sizes.keys() - shards.keys():
+                raise DataError(f"root={self.root}: {min(gone)} is a link to nothing, or no regular file")
         if not shards:
             raise DataError(
                 f"root={self.root}: no *.tar file below it; shards are uncompressed tars in a folder, "
@@ -77,6 +80,8 @@ class Shards(Source):
             for file in tar_members(tar, place, shard):
                 files.append(file)
                 if file.key.lower().endswith(TEXTS):
+                    if (file.size or 0) > LONGEST:
+                        raise DataError(f"{place}: {file.key} has {file.size} bytes: no label and no tags")
                     tar.seek(file.offset or 0)
                     texts[file.key] = tar.read(file.size or 0)
         samples = []
@@ -102,6 +107,10 @@ class ShardImages(ImageSource, Shards):
 
 class ShardVideos(VideoSource, Shards):
     """Videos in tar shards."""
+
+
+def _is_shard(name: str) -> bool:
+    return name.endswith(".tar") and "/." not in "/" + name
 
 
 def _group(files: list[File], place: str) -> Iterable[dict[str, File]]:
@@ -134,7 +143,7 @@ def _labels_and_tags(
             else:
                 content = dict(json.loads(text))
                 labels, tags = _words(content.get("label")), _words(content.get("tags"))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise DataError(f"{place}: {key} cannot be read ({error})") from None
     return labels, tags
 

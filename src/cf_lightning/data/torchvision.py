@@ -24,6 +24,7 @@ SPLIT_ARGUMENTS = {
     "val": ("val", "valid"),
     "test": ("test",),
 }
+UNSAFE = ("LSUN", "LSUNClass")  # they load a pickle that lies beside the data, whoever wrote it
 
 
 class TorchvisionImages(ImageSource):
@@ -103,6 +104,11 @@ class TorchvisionImages(ImageSource):
             close = difflib.get_close_matches(self.name, datasets.__all__, n=3, cutoff=0.4)
             near = f"; did you mean {' or '.join(close)}?" if close else ""
             raise DataError(f"name={self.name}: torchvision.datasets has no such data set{near}")
+        if self.name in UNSAFE:
+            raise DataError(
+                f"name={self.name}: torchvision executes what lies beside this data set (a pickle); "
+                "write its images into class folders, and take data=folder"
+            )
         return getattr(datasets, self.name)
 
     def _labels(self, dataset: Any) -> list[list[str]]:

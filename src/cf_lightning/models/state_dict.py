@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import is_zipfile
+from zipfile import BadZipFile, ZipFile
 
 from cf_lightning.errors import ConfigError
 
@@ -37,9 +37,18 @@ def check_file(path: str) -> None:
             damaged = True
     elif not damaged:
         with open(file, "rb") as opened:
-            damaged = opened.read(2) == b"PK" and not is_zipfile(path)  # a zip file ends with its directory
+            damaged = opened.read(2) == b"PK" and not _is_whole(file)
     if damaged:
         raise ConfigError(f"teacher.path={path}: the file is empty, truncated or damaged; copy it again")
+
+
+def _is_whole(file: Path) -> bool:
+    """A zip file ends with its directory, and what torch writes into one is not compressed."""
+    try:
+        with ZipFile(file) as archive:
+            return sum(member.file_size for member in archive.infolist()) <= file.stat().st_size
+    except (BadZipFile, NotImplementedError, OverflowError, ValueError):
+        return False
 
 
 def read_tensors(path: str) -> "dict[str, Tensor]":
@@ -49,10 +58,8 @@ def read_tensors(path: str) -> "dict[str, Tensor]":
         ConfigError: reading it would execute code (a pickled module), or there is no tensor in it.
     """
     import argparse
-    import pickle
 
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
@@ -61,13 +68,13 @@ def read_tensors(path: str) -> "dict[str, Tensor]":
         else:
             with torch.serialization.safe_globals([argparse.Namespace]):  # many keep their arguments there
                 content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError, KeyError) as error:
+        tensors = dict(_flat(content))
+    except Exception as error:  # of whatever bytes, torch raises whatever
         reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
         raise ConfigError(
             f"teacher.path={path}: not a state dict that can be read without executing it "
             f"({reason}); save model.state_dict() with torch.save or safetensors"
         ) from error
-    tensors = dict(_flat(content))
     if not tensors:
         raise ConfigError(f"teacher.path={path}: holds no state dict (names and tensors)")
     return tensors

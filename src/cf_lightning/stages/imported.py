@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from cf_lightning.data.index import Index
-from cf_lightning.errors import ConfigError
+from cf_lightning.errors import ConfigError, printable
 from cf_lightning.models.base import TrunkRecipe
 from cf_lightning.models.state_dict import Match, check_file, match, read_tensors
 from cf_lightning.stages.base import Stage
@@ -76,13 +76,15 @@ class ImportTrunk(Stage):
 
     def _say(self, found: Match) -> None:
         """Refuse what fits too little, and warn of what does not fit."""
-        said = f"teacher.path={self.path}: {found} ({self.model!r})"
+        said = printable(f"teacher.path={self.path}: {found} ({self.model!r})")  # names of the file
         if found.share < self.threshold:
             raise ConfigError(
                 f"{said}; threshold={self.threshold}. Set teacher.name (or the group model@teacher.model) "
                 "to the network that the weights belong to"
             )
         if found.equals:
-            log.warning("%s; as many fit under %s: set teacher.prefix", said, ", ".join(found.equals))
+            log.warning(
+                "%s; as many fit under %s: set teacher.prefix", said, printable(", ".join(found.equals))
+            )
         elif found.missing or found.reshaped or found.unused:
             log.warning("%s", said)

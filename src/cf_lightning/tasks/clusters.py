@@ -14,7 +14,7 @@ from cf_lightning.heads.cosine import Cosine
 from cf_lightning.heads.linear import Linear
 from cf_lightning.losses.base import Loss
 from cf_lightning.losses.cross_entropy import CrossEntropy
-from cf_lightning.rows import read_rows
+from cf_lightning.rows import open_rows, read_rows
 from cf_lightning.tasks.base import Targets, Task
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Clusters(Task):
         if self.temperature is not None:
             from scipy.special import softmax
 
-            distances = np.load(inputs["labels"] / "distances.npy").reshape(ids.shape)
+            distances = open_rows(inputs["labels"] / "distances.npy").reshape(ids.shape)
             units = np.rint(UNIT * softmax(-distances / self.temperature, axis=1))
             labels = np.concatenate([ids, np.where(ids >= 0, units, -1).astype(np.int64)], axis=1)
         weights = self._weights(ids[:, 0], data.rows("train"), k) if self.power else None

@@ -12,6 +12,7 @@ from cf_lightning.data.clip_view import ClipView
 from cf_lightning.data.index import Index
 from cf_lightning.data.views import View
 from cf_lightning.errors import ConfigError
+from cf_lightning.rows import open_rows
 from cf_lightning.tasks.base import Targets, Task
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class Jigsaw(Task):
 
     def _read(self, folder: Path) -> np.ndarray:
         """(P, grid**2) uint8, as the artifact has them."""
-        orders: np.ndarray = np.load(folder / "permutations.npy")
+        orders: np.ndarray = open_rows(folder / "permutations.npy")
         if orders.shape[1] != self.grid**2:
             raise ConfigError(
                 f"task.grid={self.grid} has {self.grid**2} pieces, the permutations have {orders.shape[1]}; "

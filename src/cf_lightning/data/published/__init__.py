@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from cf_lightning.data.containers import File, file_size, list_files, sample_table
+from cf_lightning.data.containers import OUTSIDE, File, file_size, list_files, sample_table
 from cf_lightning.data.image_source import ImageSource
 from cf_lightning.data.index import DIFFICULT
 from cf_lightning.data.published.counts import Count, check_counts
@@ -73,14 +73,28 @@ class Published(Source, ABC):
         return table
 
     def file(self, key: str) -> File:
-        """The file at a path below the root."""
+        """The file at a path below the root.
+
+        Raises:
+            DataError: an annotation file leads out of it.
+        """
+        self._check_below(key)
         return File(key, file_size(os.path.expanduser(f"{self.root}/{key}")))
 
     def below(self, folder: str) -> list[File]:
-        """The samples below a folder of the root, sorted by path; none where there is no such folder."""
+        """The samples below a folder of the root, sorted by path; none where there is no such folder.
+
+        Raises:
+            DataError: an annotation file leads out of the root.
+        """
+        self._check_below(folder)
         path = self.folder() / folder
         files = list_files(path, self.SUFFIXES) if path.is_dir() else []
         return [file._replace(key=f"{folder}/{file.key}") for file in files]
+
+    def _check_below(self, path: str) -> None:
+        if re.search(OUTSIDE, path):
+            raise DataError(f"root={self.root}: {path!r} in its lists is no path below it")
 
     def annotations(self, name: str, line: str, like: str, header: int = 0) -> "Iterator[re.Match[str]]":
         """The lines of an annotation file; empty ones are passed over.
