@@ -1,11 +1,11 @@
 """What a run leaves in the world: processes, locks, and artifacts that are not what they look like."""
 
+import fcntl
 import json
 import time
 from pathlib import Path
 
 import psutil
-from filelock import FileLock, Timeout
 
 from cf_lightning.store import MANIFEST, checksums
 
@@ -37,11 +37,11 @@ def held_locks(store: Path) -> list[str]:
     """The locks of artifacts that cannot be taken."""
     found = []
     for path in store.glob("*/*.lock"):
-        try:
-            with FileLock(path, timeout=0, is_singleton=False):
-                pass
-        except Timeout:
-            found.append(f"lock {path.name}")
+        with open(path) as file:  # as filelock does, but for reading: the disk may be read-only by now
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                found.append(f"lock {path.name}")
     return found
 
 
