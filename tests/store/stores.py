@@ -14,6 +14,13 @@ from cf_lightning.store import Store
 from cf_lightning.store.__main__ import main
 
 DAY = 86400
+SMALL = (  # a whole run in some seconds; data.root and target.folder.root are to be added
+    *("+experiment=demo", "runtime.accelerator=cpu", "model.width=4", "data=folder", "pretrain=supervised"),
+    *("pretrain.epochs=1", "pretrain.batch_size=8", "clusterfit.epochs=1", "clusterfit.batch_size=8"),
+    *("cluster.k=4", "cluster/engine=lloyd", "cluster_report.stability=0", "logger=none"),
+    *("target=[folder]", "target.folder.test_share=0.25", "target.folder.view={resize:20,crop:20}"),
+    *("contestant=[teacher,student]", "transfer=[knn]", "transfer.knn.protocol.k=3"),
+)
 CHAIN = {  # each with what it is made of
     "index/aa0": {},
     "pretrain/bb0": {"data": "index/aa0"},

@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
+from cf_lightning.pipeline import run
+from cf_lightning.plan import Plan
+from cf_lightning.runs import Run
 from cf_lightning.store import Store
 from cf_lightning.store.cleaning import find_waste, remove
+from cf_lightning.store.users import users
 from cf_lightning.store.uses import known, removing, using
-from stores import age, chain, command, publish, write_run
+from stores import SMALL, age, chain, command, publish, write_run
 
 Gc = Callable[..., tuple[Any, str]]
 
@@ -200,3 +205,28 @@ def test_a_run_that_is_refused_makes_no_store(store: Store, tmp_path: Path) -> N
             enter()
             assert known(store.root) == {tmp_path / "run": True}
     assert known(store.root) == {tmp_path / "run": False}
+
+
+def test_a_run_says_what_it_needs_before_it_makes_anything(
+    store: Store,
+    compose: Callable[..., dict[str, Any]],
+    image_folder: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = image_folder(per_class=8)
+    cfg = compose(*SMALL, f"data.root={root}", f"target.folder.root={root}")
+
+    def killed(plan: Plan, console: Any) -> None:
+        assert known(store.root) == {tmp_path / "run": True}
+        record = Run.read(tmp_path / "run")
+        assert record.status == "running"
+        assert [step.key for step in record.steps] == [step.key for step in plan.steps]
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Plan, "run", killed)
+    with pytest.raises(ZeroDivisionError):
+        run(OmegaConf.create(cfg))
+    assert known(store.root) == {tmp_path / "run": False}
+    (user,), problems = users(store, [])
+    assert (user.folder, user.run.status, user.is_silent, problems) == (tmp_path / "run", "failed", False, [])

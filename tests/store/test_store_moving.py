@@ -14,16 +14,9 @@ from cf_lightning.errors import StoreError
 from cf_lightning.pipeline import run
 from cf_lightning.plan import Plan
 from cf_lightning.store import Store, verified
-from stores import chain, command, publish, write_run
+from stores import SMALL, chain, command, publish, write_run
 
 Capture = pytest.CaptureFixture[str]
-SMALL = (
-    *("+experiment=demo", "runtime.accelerator=cpu", "model.width=4", "data=folder", "pretrain=supervised"),
-    *("pretrain.epochs=1", "pretrain.batch_size=8", "clusterfit.epochs=1", "clusterfit.batch_size=8"),
-    *("cluster.k=4", "cluster/engine=lloyd", "cluster_report.stability=0", "logger=none"),
-    *("target=[folder]", "target.folder.test_share=0.25", "target.folder.view={resize:20,crop:20}"),
-    *("contestant=[teacher,student]", "transfer=[knn]", "transfer.knn.protocol.k=3"),
-)
 
 
 @pytest.fixture
