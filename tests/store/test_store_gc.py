@@ -84,6 +84,19 @@ def test_a_run_that_the_store_knows_is_found_wherever_it_lies(store: Store, tmp_
     assert left(store) == {*names[:2]}
 
 
+def test_what_a_runs_command_names_by_its_path_stays(store: Store, tmp_path: Path, gc: Gc) -> None:
+    names = chain(store, days=30)
+    for name in ("curate/ab0", "curate/ab1"):
+        publish(store, name, days=30)
+    overrides = [
+        f"data.manifest={store.root}/curate/ab0/manifest.parquet",
+        "teacher.path=s/pretrain/bb0/a.txt",
+    ]
+    write_run(tmp_path / "runs" / "done", store, names[:1], overrides=overrides)
+    gc("--yes")
+    assert left(store) == {*names[:2], "curate/ab0"}
+
+
 def test_a_run_that_is_going_on_keeps_all_that_it_needs_for_as_long_as_it_takes(
     store: Store, tmp_path: Path, gc: Gc
 ) -> None:

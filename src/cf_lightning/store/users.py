@@ -1,5 +1,6 @@
 """The runs that need what is in a store."""
 
+import itertools
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -30,8 +31,10 @@ class User:
 
     @property
     def artifacts(self) -> set[str]:
-        """All that it is made of, ``<stage>/<key>``."""
-        return set(self.run.by_key())
+        """``<stage>/<key>`` of all that it is made of, and of what its command names by a path."""
+        places = [override.partition("=")[2].split("/") for override in self.run.overrides]
+        named = {f"{stage}/{key}" for parts in places for stage, key in itertools.pairwise(parts)}
+        return named | self.run.by_key().keys()
 
     def counts(self, days: float) -> bool:
         """It is done, going on, or has ended without success in the last days and may be started again."""
