@@ -2,7 +2,8 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,14 +142,12 @@ class Plan:
                 )
 
     def _check(self, step: Step) -> None:
-        try:
+        with _named(step):
             stage, indexes = step.built(), step.indexes()
             if not step.cached:  # else it was another machine's business
                 for index in indexes.values():
                     stage.check_machine(index)
             stage.check(**indexes)
-        except UserError as error:
-            raise type(error)(f"{step.stage} ({step.title}): {error}") from error
 
     def disk_bytes(self, step: Step) -> int | None:
         """What a step's artifact takes on disk, or will take; ``None`` where it is not known."""
@@ -181,7 +180,7 @@ class Plan:
             if step.cached:  # another run has made it meanwhile
                 return
             start = time.monotonic()
-            with explained(self.store.root):
+            with _named(step), explained(self.store.root):
                 made_by = execute(step, self.store)
             seconds = round(time.monotonic() - start, 2)
             inputs = {name: f"{used.stage}/{used.key}" for name, used in step.inputs.items()}
@@ -191,3 +190,12 @@ class Plan:
     def folder(self, step: Step) -> Path:
         """Where a finished step's artifact lies."""
         return self.store.path(step.stage, step.key)
+
+
+@contextmanager
+def _named(step: Step) -> Iterator[None]:
+    """A user's error says of which step it is."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{step.stage} ({step.title}): {error}") from error

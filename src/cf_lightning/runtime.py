@@ -22,7 +22,10 @@ class Runtime(Component):
         shard: on several devices, weights, gradients and optimiser state of a trunk in training are divided
             among them (FSDP); a single device has all of them either way.
         divide_head: on several devices, from so many classes on a head is divided among them.
-        workers: loader processes for each device; ``auto`` follows the cores.
+        workers: loader processes for each device; ``auto`` follows the cores. With 0 a stage reads its
+            samples itself, and waits for each of them as long as it takes.
+        loader_timeout: seconds that a loader process may take for one sample; then the run ends with the name
+            of its file.
         checkpoint_minutes: between checkpoints within an epoch; each epoch of a training ends with one, too.
         isolate: run a stage that has a GPU or several devices in processes of its own (torchrun).
         progress: show progress bars; ``auto`` shows them on a terminal.
@@ -41,6 +44,7 @@ class Runtime(Component):
     shard: bool = False
     divide_head: int = Field(default=100_000, ge=2)
     workers: int | Literal["auto"] = "auto"
+    loader_timeout: float = Field(default=600, gt=0)
     checkpoint_minutes: float = Field(default=10, gt=0)
     isolate: bool = True
     progress: bool | Literal["auto"] = "auto"

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
 
@@ -46,6 +47,7 @@ def leave() -> NoReturn:
 def run_stage(folder: Path) -> None:
     """Build the stage of ``folder/job.json`` and run it on its input folders, tracked by its logger."""
     from cf_lightning.config import build
+    from cf_lightning.memory import enough_for
     from cf_lightning.nodes import check_node
 
     job = json.loads((folder / "job.json").read_text())
@@ -55,10 +57,8 @@ def run_stage(folder: Path) -> None:
     if stage.runtime.slurm is not None:
         check_node(stage, job, inputs)
     tracker = stage.runtime.logger if os.environ.get("RANK", "0") == "0" else None
-    if tracker is None:
-        stage.run(folder, **inputs)
-        return
-    with tracker.run(name, folder, stage.runtime, job["node"], inputs):
+    tracked = tracker.run(name, folder, stage.runtime, job["node"], inputs) if tracker else nullcontext()
+    with tracked, enough_for(stage):
         stage.run(folder, **inputs)
 
 

@@ -13,7 +13,8 @@ from cf_lightning.data.index import Index
 from cf_lightning.data.seeding import seeded
 from cf_lightning.data.source import Source
 from cf_lightning.data.views import Augmentation, View
-from cf_lightning.errors import Undecodable
+from cf_lightning.data.watch import NONE, is_watched, reads
+from cf_lightning.errors import Undecodable, UserError
 
 Item = tuple[int, int]
 
@@ -58,16 +59,34 @@ class SampleDataset(Dataset[tuple[Tensor, Tensor, int]]):
         return len(self.index)
 
     def __getitem__(self, item: int | Item) -> tuple[Tensor, Tensor, int]:
-        samples, targets, index = self.__getitems__([item])
+        samples, targets, index = self._batch([item])
         return samples[0], targets[0], int(index)
 
-    def __getitems__(self, items: Sequence[int | Item]) -> tuple[Tensor, Tensor, Tensor]:
-        """A batch of one epoch, which torch's loaders ask for where there is this method; see ``whole``."""
+    def __getitems__(self, items: Sequence[int | Item]) -> tuple[Tensor, Tensor, Tensor] | UserError:
+        """A batch of one epoch, which torch's loaders ask for where there is this method; see ``whole``.
+
+        In a process of our ``Loader`` it may be what the loader is to raise.
+        """
+        try:
+            return self._batch(items)
+        except UserError as error:
+            if not is_watched():
+                raise
+            return error
+        finally:
+            reads(NONE)
+
+    def name(self, row: int) -> str:
+        """Of the file of a row, for messages."""
+        return self.source.where(self.index, row)
+
+    def _batch(self, items: Sequence[int | Item]) -> tuple[Tensor, Tensor, Tensor]:
         pairs = [item if isinstance(item, tuple) else (0, item) for item in items]
         view = self.views[min(pairs[0][0], len(self.views) - 1)]
         shape = view.single().shape if self.random else view.shape
         samples, index = _empty_batch(len(items), shape), [row for _, row in pairs]
         for place, (epoch, row) in enumerate(pairs):
+            reads(max(row, NONE))
             try:
                 samples[place] = self._seen(view, epoch, row) if row >= 0 else 0
             except Undecodable:

@@ -1,6 +1,6 @@
 """Samples with their rows, for any ``lightning.Trainer``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,23 +10,11 @@ from torch.utils.data import DataLoader
 
 from cf_lightning.data.dataset import SampleDataset, whole
 from cf_lightning.data.index import Index, has_target
+from cf_lightning.data.loader import Loader
 from cf_lightning.data.samplers import BlockSampler, EpochSampler, RankSampler
 from cf_lightning.data.source import Source
 from cf_lightning.data.views import Augmentation
-
-
-class Loader(DataLoader[Any]):
-    """Begins when its first batch is wanted: Lightning makes an iterator before it reads the checkpoint.
-
-    Workers would load ahead an epoch that was had. In prediction Lightning notes the rows of every batch, for
-    its own writers: of batches that are over they are forgotten, or memory would grow with the samples.
-    """
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        for number, batch in enumerate(super().__iter__()):
-            if number > 1 and (seen := getattr(self.batch_sampler, "seen_batch_indices", None)):
-                seen[number - 2] = ()  # Lightning may be one batch ahead
-            yield batch
+from cf_lightning.data.watch import Watch
 
 
 class SampleDataModule(LightningDataModule):
@@ -44,6 +32,7 @@ class SampleDataModule(LightningDataModule):
             passes of the trainer together; of one forward pass in prediction.
         seed: of shuffling and augmentation.
         workers: loader processes of each device.
+        patience: seconds that one of them may take for a sample.
         pending: (N,) bool, the rows that prediction still has to cover; default all.
     """
 
@@ -59,6 +48,7 @@ class SampleDataModule(LightningDataModule):
         batch_size: int = 256,
         seed: int = 0,
         workers: int = 0,
+        patience: float = 600,
         pending: np.ndarray | None = None,
     ) -> None:
         super().__init__()
@@ -68,7 +58,7 @@ class SampleDataModule(LightningDataModule):
         self.targets = self.index.single_labels() if targets is None else targets
         self.weights, self.augmentation, self.pending = weights, augmentation, pending
         self.sides = sides
-        self.batch_size, self.seed, self.workers = batch_size, seed, workers
+        self.batch_size, self.seed, self.workers, self.patience = batch_size, seed, workers, patience
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Rows of split train that have a target, shuffled by (seed, epoch)."""
@@ -126,6 +116,7 @@ class SampleDataModule(LightningDataModule):
             collate_fn=whole,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
+            worker_init_fn=Watch(self.workers, self.patience) if self.workers else None,
             pin_memory=on_gpu,
             generator=torch.Generator(),  # of seeds that nothing uses: the global one is the network's
         )

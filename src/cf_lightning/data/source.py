@@ -141,6 +141,10 @@ class Source(Component, ABC):
         size, offset = index.table["size"][row].as_py(), index.table["offset"][row].as_py()
         return os.pread(self._descriptor(shard), size, offset)
 
+    def where(self, index: Index, row: int) -> str:
+        """Of sample ``row``, for messages."""
+        return f"root={self.root}: {index.key(row)}"
+
     @contextmanager
     def naming(self, index: Index, row: int) -> Iterator[None]:
         """Whatever a decoder raises within becomes an ``Undecodable`` that names the sample."""
@@ -149,7 +153,7 @@ class Source(Component, ABC):
         except (OSError, RuntimeError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise Undecodable(
-                f"root={self.root}: {index.key(row)} cannot be decoded ({reason}); "
+                f"{self.where(index, row)} cannot be decoded ({reason}); "
                 f"mend or remove it, or set data.on_error=skip"
             ) from error
 

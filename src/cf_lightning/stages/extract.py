@@ -103,6 +103,7 @@ class Extract(Stage):
             targets=index.no_targets(),
             batch_size=self.batch_size,
             workers=self.runtime.num_workers(),
+            patience=self.runtime.loader_timeout,
             pending=writer.pending(),
         )
         if self.compile:

@@ -145,6 +145,7 @@ class Finetune(Train):
             targets=test.labels if test.labels.ndim == 1 else np.full(len(test), -1),
             batch_size=max(1, self.batch_size // (self.accumulate * source.view.views)),
             workers=self.runtime.num_workers(),
+            patience=self.runtime.loader_timeout,
             pending=pending,
         )
 

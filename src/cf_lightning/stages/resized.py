@@ -15,6 +15,7 @@ from cf_lightning.data.cache import Cache, Resized, shard_name
 from cf_lightning.data.containers import tar_members
 from cf_lightning.data.image_source import ImageSource
 from cf_lightning.data.index import Index
+from cf_lightning.data.watch import NONE, Watch, reads
 from cf_lightning.errors import DataError, Undecodable
 from cf_lightning.progress import progress_bar
 from cf_lightning.stages.base import Stage
@@ -93,15 +94,17 @@ class Resize(Stage, Cache):
 
     def _write(self, index: Index, shards: dict[Path, range]) -> None:
         """The shards that are not there yet, each of these rows."""
-        from torch.utils.data import DataLoader
+        from cf_lightning.data.loader import Loader
 
         due = {path: rows for path, rows in shards.items() if not path.exists()}
         blocks = [rows[i : i + BLOCK] for rows in due.values() for i in range(0, len(rows), BLOCK)]
-        files: Any = DataLoader(
-            _Files(self, index),  # type: ignore[arg-type]
-            batch_sampler=blocks,  # type: ignore[arg-type]
+        workers = self.runtime.num_decoders()
+        files = Loader(
+            _Files(self, index),
+            batch_sampler=blocks,
             collate_fn=list,
-            num_workers=self.runtime.num_decoders(),
+            num_workers=workers,
+            worker_init_fn=Watch(workers, self.runtime.loader_timeout) if workers else None,
         )
         done = len(index) - sum(map(len, due.values()))
         bar = progress_bar(len(index), self.data.GIVES, done)
@@ -136,6 +139,7 @@ class _Files:
 
     def __getitem__(self, row: int) -> bytes | DataError:
         source = self.resize.data
+        reads(row)
         try:
             picture = source.sample(self.index, row)
             with source.naming(self.index, row):
@@ -144,6 +148,11 @@ class _Files:
             return b"" if source.on_error == "skip" else error
         except DataError as error:
             return error
+        finally:
+            reads(NONE)
+
+    def name(self, row: int) -> str:
+        return self.resize.data.where(self.index, row)
 
 
 def _pixels(tar: BinaryIO, offset: int, size: int) -> tuple[tuple[int, int], tuple[int, int]]:

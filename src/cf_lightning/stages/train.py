@@ -143,6 +143,7 @@ class Train(Stage):
             batch_size=self.batch_size,
             seed=self.seed,
             workers=self.runtime.num_workers(),
+            patience=self.runtime.loader_timeout,
         )
         history, checkpoint = History(out), TrainingCheckpoint(out, self.runtime.checkpoint_minutes)
         callbacks = [FiniteLoss(self.optimization.lr), history, *self._callbacks(index), checkpoint]
