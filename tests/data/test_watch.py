@@ -181,7 +181,8 @@ def test_the_command_line(
 ) -> None:
     line = command(
         *("+experiment=demo", "data=folder", "pretrain=supervised", "cluster.k=4", "pretrain.batch_size=8"),
-        *(f"data.root={image_folder(per_class=10)}", "data._target_=test_watch.Trap", "+data.does=be killed"),
+        *(f"data.root={image_folder(per_class=10)}", "security.allow=[test_watch]"),
+        *("data._target_=test_watch.Trap", "+data.does=be killed"),
         *("data.view.resize=36", "data.view.crop=32", "clusterfit.batch_size=8", "runtime.workers=2"),
         "runtime.accelerator=cpu",
     )
