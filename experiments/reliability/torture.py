@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from pathlib import Path
 
+import configs
+import media
 from case import Case, Outcome
 from ledger import Ledger
 
-KINDS: dict[str, Callable[[], Iterator[Case]]] = {}
+KINDS: dict[str, Callable[[], Iterator[Case]]] = {"bad media": media.cases, "config": configs.cases}
 
 
 def main() -> None:

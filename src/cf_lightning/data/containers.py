@@ -71,7 +71,9 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> list[File]:
                 continue
             size = file_size(os.path.join(folder, name))
             if size is None:
-                raise DataError(f"root={root}: {key} is a link to a file that is not there")
+                raise DataError(
+                    f"root={root}: {key} is a link to a file that is not there, or no regular file"
+                )
             files.append(File(key, size))
     return sorted(files)
 
