@@ -162,11 +162,6 @@ def test_weights_that_do_not_fit_are_refused(overrides: list[str], message: str,
     planned(*overrides)
 
 
-def test_a_warm_start_is_true_or_false(planned: Planned) -> None:
-    with pytest.raises(ConfigError, match=r"clusterfit\.warm_start=1: "):
-        planned("clusterfit.warm_start=1")
-
-
 @pytest.mark.slow
 def test_two_warm_rounds_give_rows_and_the_last_is_the_objective(cli: Cli, tmp_path: Path) -> None:
     done = cli(

@@ -15,19 +15,23 @@ from itertools import zip_longest
 from pathlib import Path
 
 import bit_flips
+import configs
 import faults
 import hostile
 import kills
 import labels
+import media
 from case import Case, Outcome
 from ledger import Ledger
 
 KINDS: dict[str, Callable[[], Iterator[Case]]] = {
+    "config": configs.cases,
+    "media": media.cases,
+    "hostile": hostile.cases,
     "labels": labels.cases,
+    "bit flips": bit_flips.cases,
     "kills": kills.cases,
     "faults": faults.cases,
-    "bit flips": bit_flips.cases,
-    "hostile": hostile.cases,
 }
 
 

@@ -164,7 +164,7 @@ def cluster(
         of: the teacher's name among several.
         title: of each, before its k.
     """
-    ks = _ascending(node["k"])
+    ks = ks_of(node)
     labels = {}
     for k in ks:
         head = "_".join(filter(None, ("labels", of, f"k{k}" if len(ks) > 1 else "")))
@@ -177,8 +177,9 @@ def plain(values: list[Any]) -> Any:
     return None if not values else values[0] if len(values) == 1 else values
 
 
-def _ascending(k: Any) -> list[Any]:
-    """``cluster.k`` as a list; a number is checked by the stage that it is a setting of."""
+def ks_of(node: Config) -> list[Any]:
+    """``k`` of a clustering as a list, ascending; a number is checked by the stage that it belongs to."""
+    k = node.get("k")
     if not isinstance(k, list):
         return [k]
     if not k or any(type(one) is not int for one in k) or len(set(k)) < len(k):

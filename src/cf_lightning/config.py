@@ -9,10 +9,12 @@ from typing import Any, ClassVar
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 
 from cf_lightning.errors import ConfigError
 from cf_lightning.security import check_classes
+
+LARGEST = 2**53  # which a double still tells from its neighbours
 
 
 class Component(BaseModel):
@@ -28,9 +30,24 @@ class Component(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, validate_default=True, protected_namespaces=()
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        validate_default=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
+        str_min_length=1,
     )
     VERSION: ClassVar[int] = 1
+
+    @field_validator("*")
+    @classmethod
+    def _of_this_world(cls, value: Any) -> Any:
+        """No whole number is larger than those that the libraries below take."""
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, int) and abs(one) > LARGEST:
+                raise ValueError(f"at most {LARGEST}")
+        return value
 
 
 def each_once(what: str) -> AfterValidator:
@@ -78,18 +95,20 @@ def build(node: dict[str, Any], key: str) -> Any:
     check_classes(node, key, Component)
     try:
         return instantiate(node, _convert_="all")
-    except InstantiationException as error:
+    except (InstantiationException, TypeError) as error:  # a TypeError: Hydra's own settings of a node
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
         raise ConfigError(_explain(error, key)) from None
 
 
-def _explain(error: InstantiationException, key: str) -> str:
+def _explain(error: Exception, key: str) -> str:
     """One line for each setting that is wrong: its full key, its value, what would be right."""
     text = str(error)
     below = re.search(r"full_key: (\S+)", text)
     where = f"{key}.{below.group(1)}" if below else key
     cause = error.__cause__
+    if target := re.search(r"(?:locating target|callable target, got) '(.*?)'(?:, | of )", text):
+        return f"{where}._target_={target.group(1)}: there is no such class"
     if not isinstance(cause, ValidationError):
         return f"{where}: {text.splitlines()[0]}"
     lines = []
@@ -98,7 +117,7 @@ def _explain(error: InstantiationException, key: str) -> str:
         place = [str(part) for part in problem["loc"] if unknown or not _is_kind(part)]
         name = ".".join([where, *place])
         if unknown:
-            lines.append(f"{name}={problem['input']}: no such setting{_nearest(cause.title, problem, error)}")
+            lines.append(f"{name}={problem['input']}: no such setting{_nearest(cause.title, problem)}")
         elif problem["type"] == "missing":
             lines.append(f"{name} is not set and has no default")
         else:
@@ -120,7 +139,7 @@ def _together(lines: list[str]) -> list[str]:
     return [": ".join(filter(None, (name, ", or ".join(problems)))) for name, problems in said.items()]
 
 
-def _nearest(title: str, problem: Any, error: InstantiationException) -> str:
+def _nearest(title: str, problem: Any) -> str:
     """A hint with the settings that the component named ``title`` does have."""
     fields = next((c.model_fields for c in _components(Component) if c.__name__ == title), {})
     close = difflib.get_close_matches(str(problem["loc"][-1]), fields, n=1)

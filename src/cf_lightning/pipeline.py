@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from cf_lightning.chain import (
     Chain,
@@ -30,6 +30,7 @@ from cf_lightning.results_table import results_table
 from cf_lightning.rows import open_rows
 from cf_lightning.runs import recorded
 from cf_lightning.security import admit
+from cf_lightning.settings import check_settings, resolved
 from cf_lightning.stages.curate import usage
 from cf_lightning.store import Store
 from cf_lightning.store.uses import using
@@ -104,11 +105,10 @@ def enter(name: str, node: Config, plan: Plan, chain: Chain) -> list[Entry]:
 
 def run(cfg: DictConfig) -> float:
     """Plan, check, run and report; returns what a sweeper maximises (``results.objective``)."""
-    if cfg.scale not in ("demo", "paper"):
-        raise ConfigError(f"scale={cfg.scale}: it is demo or paper")
-    node: Config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    node = resolved(cfg)
     admit(node)
     refuse_in(node)
+    check_settings(node)
     console = Console()
     plan = Plan(Store(node["runtime"]["store"]), node["runtime"])
     if node["plan"]:

@@ -48,6 +48,7 @@ class Step:
     manifest: dict[str, Any] | None = None
     cached: bool = False
     view: Any = None
+    _built: Stage | None = None
 
     @property
     def meaning(self) -> str:
@@ -60,9 +61,11 @@ class Step:
         return float(self.manifest["seconds"]) if self.manifest else 0.0
 
     def built(self) -> Stage:
-        """The stage object."""
-        stage: Stage = build(self.node, self.stage)
-        return stage
+        """The stage object, made once."""
+        if self._built is None:
+            self._built = build(self.node, self.stage)
+        assert self._built is not None
+        return self._built
 
     def indexes(self) -> dict[str, Index]:
         """The listings among the inputs."""

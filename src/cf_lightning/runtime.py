@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -37,13 +37,13 @@ class Runtime(Component):
     """
 
     store: str = "artifacts"
-    devices: int | Literal["auto"] = "auto"
+    devices: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     nodes: int = Field(default=1, ge=1)
     slurm: Slurm | None = None
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     shard: bool = False
     divide_head: int = Field(default=100_000, ge=2)
-    workers: int | Literal["auto"] = "auto"
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     loader_timeout: float = Field(default=600, gt=0)
     checkpoint_minutes: float = Field(default=10, gt=0)
     isolate: bool = True

@@ -43,10 +43,7 @@ def start(cfg: Config, teachers: list[Teacher]) -> Steps:
     Raises:
         ConfigError: there are several teachers, or the teacher's architecture is another.
     """
-    warm = cfg["clusterfit"]["warm_start"]
-    if type(warm) is not bool:
-        raise ConfigError(f"clusterfit.warm_start={warm}: it is true or false")
-    if not warm:
+    if not cfg["clusterfit"]["warm_start"]:
         return {}
     if len(teachers) > 1:
         names = ", ".join(teacher.name for teacher in teachers)

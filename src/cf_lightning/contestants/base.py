@@ -58,6 +58,14 @@ class Contestant(Component, ABC):
             ConfigError: it cannot be made from this chain.
         """
 
+    def parts(self, cfg: Config) -> dict[str, Config]:
+        """What it holds as configuration, by the setting's name, so completed that it can be built.
+
+        Args:
+            cfg: of the run.
+        """
+        return {}
+
     def _refused(self, name: str, teacher: Pretrained, needed: str) -> ConfigError:
         kind = teacher.node.get("task", teacher.node)["_target_"].rpartition(".")[2]
         return ConfigError(f"contestant={name}: needs {needed}, and the teacher is {kind}; leave {name} out")

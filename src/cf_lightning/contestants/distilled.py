@@ -18,6 +18,10 @@ class Distilled(Contestant):
 
     task: Config
 
+    def parts(self, cfg: Config) -> dict[str, Config]:
+        """The task; whose labels there will be does not matter here."""
+        return {"task": {**self.task, "model": cfg["model"], "labels": cfg["pretrain"].get("task")}}
+
     def enter(self, name: str, plan: Plan, chain: Chain) -> list[Entry]:
         """One more training for each teacher."""
         entries = []
@@ -27,7 +31,7 @@ class Distilled(Contestant):
                 raise self._refused(name, teacher, "a teacher that is trained here on labels or tags")
             task = {**self.task, "model": teacher.node["model"], "labels": teacher.node["task"]}
             node = {**training(chain.cfg), "task": task, "recluster": None}  # it is told no clusters
-            if self.task["hard_weight"]:
+            if self.task.get("hard_weight"):
                 _check_labels(name, labels, teacher.data, chain.data)
             inputs = {"data": chain.data, "teacher": teacher.trunk, **start(chain.cfg, [teacher])}
             trunk = plan.add("train", node, of(name, teacher), **inputs)

@@ -15,6 +15,12 @@ class Relabelled(Contestant):
 
     stage: Config
 
+    def parts(self, cfg: Config) -> dict[str, Config]:
+        """The stage, with one of several ``k``, one that is no number if there is such."""
+        k = self.stage.get("k")
+        one = {"k": next((k for k in k if type(k) is not int), k[0])} if isinstance(k, list) and k else {}
+        return {"stage": {**self.stage, **one}}
+
     def enter(self, name: str, plan: Plan, chain: Chain) -> list[Entry]:
         """A relabelling and a training for each teacher."""
         entries = []

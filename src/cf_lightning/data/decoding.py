@@ -20,6 +20,7 @@ from cf_lightning.data.picture import Box, Picture
 
 # only what an image data set is made of: Pillow's other readers are slow, rare, or start programs (EPS)
 FORMATS = ("PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+BAND = 2**22  # pixels that are converted at a time
 TURNED = (5, 6, 7, 8)  # EXIF orientations that lie on their side
 
 
@@ -58,11 +59,18 @@ def image_to_tensor(image: Image.Image) -> Tensor:
     Raises:
         ValueError: 32 bits a channel, where no range of values is white.
     """
-    if image.mode in ("I", "F"):
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+    if image.mode in ("I", "F") and not deep:
         raise ValueError(f"32 bits a channel (mode {image.mode}); 8 or 16 are supported")
-    if image.mode.startswith("I;16"):  # convert("RGB") would clip what is above 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    pixels = np.array(image.convert("RGB"))
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    step = max(1, BAND // image.width)
+    for top in range(0, image.height, step):
+        band = image
+        if step < image.height:  # converted whole, a large image would be in memory three times
+            band = image.crop((0, top, image.width, min(top + step, image.height)))
+        if deep:  # convert("RGB") would clip what is above 255
+            band = Image.fromarray((np.asarray(band) >> 8).astype(np.uint8))
+        pixels[top : top + step] = np.asarray(band.convert("RGB"))
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 

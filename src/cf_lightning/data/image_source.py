@@ -22,6 +22,7 @@ class ImageSource(Source, ABC):
         *(".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
     )
     EMBEDDED: ClassVar[Path] = DEMO / "demo.zip"
+    MAX_BYTES: ClassVar[int] = 3 * Source.MAX_PIXELS  # what the largest image takes without compression
 
     def sample(self, index: Index, row: int, random: bool = False) -> "Picture":
         """Open sample ``row``; its pixels are decoded when it is known which of them are seen.
@@ -60,4 +61,6 @@ class ImageSource(Source, ABC):
         """
         from cf_lightning.data.decoding import open_image
 
+        if (size := index.table["size"][row].as_py() or 0) > self.MAX_BYTES:
+            raise ValueError(f"the file has {size} bytes; at most {self.MAX_BYTES} are read of an image")
         return open_image(self.encoded(index, row), self.MAX_PIXELS)

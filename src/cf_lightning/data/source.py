@@ -142,14 +142,23 @@ class Source(Component, ABC):
         return os.pread(self._descriptor(shard), size, offset)
 
     def where(self, index: Index, row: int) -> str:
-        """Of sample ``row``, for messages."""
-        return f"root={self.root}: {index.key(row)}"
+        """Of sample ``row``, for messages: in one line, whatever the name of the file."""
+        key = index.key(row)
+        return f"root={self.root}: {key if key.isprintable() else ascii(key)}"
 
     @contextmanager
     def naming(self, index: Index, row: int) -> Iterator[None]:
-        """Whatever a decoder raises within becomes an ``Undecodable`` that names the sample."""
+        """Whatever a decoder raises within becomes an ``Undecodable`` that names the sample.
+
+        But for a want of memory, which the sample may not be to blame for: a ``DataError``, never skipped.
+        """
         try:
             yield
+        except MemoryError as error:
+            raise DataError(
+                f"{self.where(index, row)}: there is not enough memory to decode it; take fewer "
+                "runtime.workers, or remove it"
+            ) from error
         except (OSError, RuntimeError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise Undecodable(

@@ -35,7 +35,7 @@ class ImportTrunk(Stage):
     model: TrunkRecipe
     name: str | None = None
     path: str
-    prefix: str | None = None
+    prefix: Annotated[str, Field(min_length=0)] | None = None
     threshold: float = Field(default=1.0, gt=0, le=1)
     mean: Channels | None = None
     std: Channels | None = None
