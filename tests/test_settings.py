@@ -68,7 +68,10 @@ def test_every_key_of_every_file_is_tried(configs: ModuleType) -> None:
             r"^transfer\.linear\.data=1: it is the target's",
         ),
         ("cluster.space=3", r"^cluster\.space=3: it is a group of settings"),
-        ("cluster.engine._target_=no.Class", r"^cluster\.engine\._target_=no\.Class: there is no such class"),
+        (
+            "cluster.engine._target_=cf_lightning.no.Class",
+            r"^cluster\.engine\._target_=cf_lightning\.no\.Class: there is no such class",
+        ),
         ("pretrain.optimization.lr=nan", r"^pretrain\.optimization\.lr=nan: .*finite"),
         ("runtime.devices=0", r"^runtime\.devices=0: .*greater than or equal to 1"),
         ("runtime.store=''", r"^runtime\.store=: .*at least 1 character"),

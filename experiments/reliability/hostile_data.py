@@ -230,7 +230,5 @@ FOLDERS = {
     "loop of two": (_two_loops, "a folder that it lies in"),
     "pipe": (partial(_pipe, name="evil.png"), "no regular file"),
     "device": (partial(_link, to=Path("/dev/zero")), "no regular file"),
-    "line break": (partial(_named, name="evil\n.png"), r"evil\n.png"),
-    "escape": (partial(_named, name="\x1b[2Jevil.png"), r"\x1b[2J"),
     "not UTF-8": (partial(_named, name=os.fsdecode(b"evil\xff.png")), "not UTF-8"),
 }

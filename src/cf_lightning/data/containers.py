@@ -17,8 +17,9 @@ from cf_lightning.data.index import SCHEMA
 from cf_lightning.errors import DataError
 
 WHOLE_ROOT = ""  # the shard's name where the root itself is the container: a location enters no fingerprint
-# a name that is no path below its root: absolute, by way of a folder above, or with control characters
-OUTSIDE = r"^/|(^|/)\.\.(/|$)|[\x00-\x1f\x7f]"
+OUTSIDE = r"^/|(^|/)\.\.(/|$)|\x00"  # no path below its root: absolute, or by way of a folder above
+# nor with control characters: a file of a folder may have them, a manifest or an archive does not need them
+UNWRITTEN = OUTSIDE + r"|[\x01-\x1f\x7f]"
 DENSEST = 100  # times as long as it is compressed: more is no table of names
 
 
@@ -50,14 +51,14 @@ def sample_table(files: list[File], split: Any, labels: Any, tags: Any) -> pa.Ta
         table = pa.table({**columns, "split": split, "labels": labels, "tags": tags}, schema=SCHEMA)
     except UnicodeEncodeError as error:
         raise DataError(f"{error.object!a}: the file's name is not UTF-8; rename it") from None
-    if (row := first_outside(table["key"])) is not None:
+    if (row := first_match(OUTSIDE, table["key"])) is not None:
         raise DataError(f"{files[row].key!r}: no name of a file below the root; rename it")
     return table
 
 
-def first_outside(names: pa.Array) -> int | None:
-    """The first of some names that is no path below its root, if there is one."""
-    row: int = pc.index(pc.match_substring_regex(names, OUTSIDE), True).as_py()
+def first_match(pattern: str, names: pa.Array) -> int | None:
+    """The first of some names that matches ``OUTSIDE`` or ``UNWRITTEN``, if there is one."""
+    row: int = pc.index(pc.match_substring_regex(names, pattern), True).as_py()
     return None if row < 0 else row
 
 
@@ -166,7 +167,7 @@ def zip_members(path: Path, wanted: Callable[[str], bool]) -> list[File]:
     with open_zip(path) as archive:
         every = [member for member in archive.infolist() if not member.is_dir()]
     for member in every:
-        if re.search(OUTSIDE, member.filename):
+        if re.search(UNWRITTEN, member.filename):
             raise DataError(f"root={path}: {member.filename!r} is no name of a file in the zip; pack it anew")
     members = [member for member in every if wanted(_key(member.filename))]
     for member in members:
@@ -229,7 +230,7 @@ def tar_members(tar: BinaryIO, place: str, shard: str) -> Iterator[File]:
                         f"{place}: {member.name} is a link, a device or sparse; pack anew with: "
                         f"tar --dereference --hard-dereference -cf NEW.tar FOLDER"
                     )
-                if re.search(OUTSIDE, member.name):
+                if re.search(UNWRITTEN, member.name):
                     raise DataError(f"{place}: {member.name!r} is no name of a file in the tar; pack it anew")
                 length = member.size if member.isfile() else 0
                 if length < 0 or not end <= member.offset_data <= size - length:

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 from cf_lightning.config import Component
 from cf_lightning.data.cells import as_text, text, words
 from cf_lightning.data.containers import (
+    UNWRITTEN,
     File,
     file_size,
-    first_outside,
+    first_match,
     open_zip,
     sample_table,
     tar_members,
@@ -93,7 +94,7 @@ class Manifest(Source):
 
     def _check_below(self, paths: pa.Array) -> None:
         """Refuse a manifest that leads out of the root, before anything is looked for there."""
-        if (row := first_outside(paths)) is not None:
+        if (row := first_match(UNWRITTEN, paths)) is not None:
             raise DataError(
                 f"manifest={self.manifest}: row {row + 1} below the header has {self.columns.path}="
                 f"{paths[row].as_py()!r}; paths are relative to root={self.root} and stay below it"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from cf_lightning.data.containers import OUTSIDE, File, file_size, list_files, sample_table
+from cf_lightning.data.containers import UNWRITTEN, File, file_size, list_files, sample_table
 from cf_lightning.data.image_source import ImageSource
 from cf_lightning.data.index import DIFFICULT
 from cf_lightning.data.published.counts import Count, check_counts
@@ -93,7 +93,7 @@ class Published(Source, ABC):
         return [file._replace(key=f"{folder}/{file.key}") for file in files]
 
     def _check_below(self, path: str) -> None:
-        if re.search(OUTSIDE, path):
+        if re.search(UNWRITTEN, path):
             raise DataError(f"root={self.root}: {path!r} in its lists is no path below it")
 
     def annotations(self, name: str, line: str, like: str, header: int = 0) -> "Iterator[re.Match[str]]":
