@@ -1,6 +1,6 @@
 """The runs of ``student_options.py`` as numbers, a table and a picture; it may be called while they go on.
 
-python experiments/student_options/summarise.py FOLDER [--out FOLDER]
+python -m experiments.student_options.summarise FOLDER [--out FOLDER]
 
 Writes ``results.csv`` (every number of every run), ``results.md`` and ``gains.png``.
 """
@@ -11,7 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from options import BASELINE, OPTIONS
+from experiments.student_options.options import BASELINE, OPTIONS
 from scipy.stats import t
 
 COLUMNS = ("contestant", "target", "protocol", "metric", "value", "ci_low", "ci_high", "n_test", "k")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments.study.gains import Study
-from experiments.study.jobs import Job, run
+from experiments.study.jobs import Job, parser, run
 from experiments.study.packs import write_manifests
 
 
@@ -18,17 +18,11 @@ def main(file: str, doc: str, study: Study, jobs: Callable[[argparse.Namespace],
         study: what is compared.
         jobs: of ``args.packs``, ``args.work`` and ``args.seeds``.
     """
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("overrides", nargs="*", help="of every job, for trials: pretrain.epochs=1")
-    parser.add_argument("--packs", type=Path, default=Path(), help="folder of the packs")
-    parser.add_argument("--work", type=Path, default=Path(), help="folder of the store, the runs, the logs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="SEED")
-    parser.add_argument("--streams", type=int, default=2, help="jobs at a time (%(default)s)")
-    parser.add_argument("--list", action="store_true", help="only say what would be run, and how long")
-    parser.add_argument(
+    told = parser(doc)
+    told.add_argument(
         "--show", action="store_true", help="only write the tables and the plot of what is there"
     )
-    args = parser.parse_args()
+    args = told.parse_args()
     args.packs, args.work = args.packs.resolve(), args.work.resolve()
     code = 0
     if not args.show:

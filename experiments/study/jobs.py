@@ -45,6 +45,18 @@ class Job:
         return [sys.executable, "-m", "cf_lightning", *self.overrides, *places, *more]
 
 
+def parser(doc: str) -> argparse.ArgumentParser:
+    """What every study can be told."""
+    found = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawTextHelpFormatter)
+    found.add_argument("overrides", nargs="*", help="of every job, for trials: pretrain.epochs=1")
+    found.add_argument("--packs", type=Path, default=Path(), help="folder of the packs")
+    found.add_argument("--work", type=Path, default=Path(), help="folder of the store, the runs, the logs")
+    found.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="SEED")
+    found.add_argument("--streams", type=int, default=2, help="jobs at a time (%(default)s)")
+    found.add_argument("--list", action="store_true", help="only say what would be run, and how long")
+    return found
+
+
 def run(jobs: list[Job], args: argparse.Namespace) -> int:
     """Run what is not done; the exit code."""
     due = [job for job in jobs if not job.is_done(args.work)]

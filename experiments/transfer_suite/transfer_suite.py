@@ -3,7 +3,7 @@
 Two commands of the framework, one after the other. It may be stopped at any time and goes on where it was
 when it is started again: what the store holds is not computed again.
 
-python experiments/student_options/student_options.py --packs PACKS --work FOLDER --options baseline --seeds 0
+python -m experiments.student_options.student_options --packs PACKS --work FOLDER --options baseline --seeds 0
 python experiments/transfer_suite/transfer_suite.py --packs PACKS --work FOLDER --weights WEIGHTS
 python experiments/transfer_suite/summarise.py FOLDER
 """
