@@ -2,9 +2,7 @@
 
 import atexit
 import json
-import os
 import select
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +16,8 @@ import broken_images
 import clip_bombs
 import image_bombs
 import numpy as np
+import odd_folders
+import odd_names
 from broken_clips import Clip
 from broken_images import RGB, Picture
 from case import Case, Outcome
@@ -41,17 +41,7 @@ def of_clips(clips: list[Clip]) -> Iterator[Case]:
 
 def of_folders() -> Iterator[Case]:
     """What else may lie where a picture is looked for: each is named, and none is waited for."""
-    for make in (
-        fifo,
-        device,
-        endless,
-        socket_file,
-        link_to_nothing,
-        link_to_itself,
-        unreadable,
-        folder_loop,
-        sparse,
-    ):
+    for make in odd_folders.MAKERS:
         yield Case("bad media", f"folder: {make.__name__}", partial(try_folder, make))
 
 
@@ -144,64 +134,8 @@ def try_folder(make: Callable[[Path], str | None], folder: Path) -> Outcome:
     return Outcome(note=answer["said"])
 
 
-def fifo(folder: Path) -> str | None:
-    os.mkfifo(folder / "pipe.png")
-    return "pipe.png"
-
-
-def device(folder: Path) -> str | None:
-    (folder / "null.png").symlink_to("/dev/null")
-    return "null.png"
-
-
-def endless(folder: Path) -> str | None:
-    (folder / "zero.png").symlink_to("/dev/zero")
-    return "zero.png"
-
-
-def socket_file(folder: Path) -> str | None:
-    here = os.open(".", os.O_RDONLY)
-    try:
-        os.chdir(folder)  # its path may be longer than a socket's address
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind("socket.png")
-    finally:
-        os.fchdir(here)
-        os.close(here)
-    return "socket.png"
-
-
-def link_to_nothing(folder: Path) -> str | None:
-    (folder / "gone.png").symlink_to("nowhere.png")
-    return "gone.png"
-
-
-def link_to_itself(folder: Path) -> str | None:
-    (folder / "loop.png").symlink_to("loop.png")
-    return "loop.png"
-
-
-def unreadable(folder: Path) -> str | None:
-    if os.geteuid() == 0:
-        return None  # who may read everything
-    (folder / "secret.png").write_bytes(b"x")
-    (folder / "secret.png").chmod(0)
-    return "secret.png"
-
-
-def folder_loop(folder: Path) -> str | None:
-    (folder / "below").symlink_to("..")
-    return "below"
-
-
-def sparse(folder: Path) -> str | None:
-    with open(folder / "large.png", "wb") as file:
-        file.truncate(50 * 2**30)
-    return "large.png"
-
-
 PARTS: dict[str, Callable[[], Iterator[Case]]] = {
-    "images": lambda: of_images(broken_images.pictures()),
+    "images": lambda: of_images(chain(broken_images.pictures(), odd_names.named())),
     "clips": lambda: of_clips(list(broken_clips.clips())),
     "bombs": lambda: chain(of_images(image_bombs.bombs()), of_clips(list(clip_bombs.bombs()))),
     "folders": lambda: of_folders(),
