@@ -63,6 +63,10 @@ def check_settings(cfg: Config) -> None:
         _check_method(cfg)
     _built({**cfg["target_features"], "data": cfg["data"], "model": model}, "target_features", Stage)
     for name, node in cfg["contestant"].items():
+        _is_node(node, f"contestant.{name}")
+        if node.get("_recursive_", False) is not False:
+            said = "it is false: what stands below is planned, not built"
+            raise ConfigError(f"contestant.{name}._recursive_={node['_recursive_']}: {said}")
         contestant = _built(node, f"contestant.{name}", Contestant)
         for part, settings in contestant.parts(cfg).items():
             _built(settings, f"contestant.{name}.{part}", Component)
