@@ -42,7 +42,7 @@ def test_a_wrong_value_of_any_key_is_refused_by_its_name(
     place = data.draw(st.sampled_from(list(configs.places())))
     what = data.draw(st.sampled_from([*configs.WRONG, configs.UNKNOWN]))
     missing = object()
-    assert OmegaConf.select(configs.composed(place.overrides), place.key, default=missing) is not missing
+    assert OmegaConf.select(configs.configuration(place.overrides), place.key, default=missing) is not missing
     assert not configs.try_value(place, what, tmp_path, wholly=False)
 
 
@@ -100,7 +100,7 @@ def test_the_message_begins_with_the_key(
 
     monkeypatch.setattr(Source, "index", listed)
     with pytest.raises(ConfigError, match=message):
-        run(configs.composed(("+experiment=demo", *override.split(" "))))
+        run(configs.configuration(("+experiment=demo", *override.split(" "))))
 
 
 @pytest.mark.parametrize("experiment", ["demo", "evaluate", "jigsaw_rotnet_r50", "hashtag_video_r2plus1d34"])

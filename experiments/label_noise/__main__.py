@@ -10,16 +10,20 @@ import sys
 
 from experiments.study.command import main
 from experiments.study.gains import Study
-from experiments.study.jobs import Job
+from experiments.study.jobs import Comparison, Job
 from experiments.study.packs import known_classes, targets
 
 NOISE = (0.5, 0.0)
-K = (500, 1000)  # ten and twenty times the teacher's labels: 20 and 10 images a cluster
-EPOCHS, BATCH_SIZE = 40, 64  # of teacher and student alike
-TRAINING = 17.0  # minutes of one on a core of its own
+COMPARISON = Comparison(
+    k=(500, 1000),  # ten and twenty times the teacher's labels: 20 and 10 images a cluster
+    contestants=("random", "teacher", "student", "distillation", "teacher_2x"),
+    epochs=40,
+    batch_size=64,
+    minutes=17.0,
+)
 TARGETS = ["other_classes", "own_classes", "caltech101"]
 STUDY = Study(
-    groups={f"noise {p}": tuple(f"noise_{p}_k{k}" for k in K) for p in NOISE},
+    groups={f"noise {p}": tuple(f"noise_{p}_k{k}" for k in COMPARISON.k) for p in NOISE},
     columns={
         ("other_classes", "linear", ""): "50 other classes",
         ("own_classes", "linear", ""): "own 50 classes, clean",
@@ -34,19 +38,13 @@ def jobs(args: argparse.Namespace) -> list[Job]:
     found = []
     for seed in args.seeds:
         for noise in NOISE:
-            for k in K:
-                # those that know no k are measured once, beside the first
-                rows = "random,teacher,student,distillation,teacher_2x" if k == K[0] else "student"
-                overrides = (
-                    *("+experiment=label_noise_r50", "model=torchvision", "model.name=resnet18"),
-                    *known_classes(args.packs, args.work),
-                    *targets(TARGETS, args.packs, args.work),
-                    *(f"pretrain.noise={noise}", f"pretrain.epochs={EPOCHS}", f"clusterfit.epochs={EPOCHS}"),
-                    *(f"pretrain.batch_size={BATCH_SIZE}", f"clusterfit.batch_size={BATCH_SIZE}"),
-                    *(f"cluster.k={k}", f"contestant=[{rows}]", f"seed={seed}"),
-                )
-                trainings = 5 if k == K[0] else 1
-                found.append(Job(f"noise_{noise}_k{k}", seed, overrides, trainings * TRAINING))
+            overrides = (
+                *("+experiment=label_noise_r50", "model=torchvision", "model.name=resnet18"),
+                *known_classes(args.packs, args.work),
+                *targets(TARGETS, args.packs, args.work),
+                f"pretrain.noise={noise}",
+            )
+            found += COMPARISON.jobs(f"noise_{noise}", seed, *overrides)
     return found
 
 

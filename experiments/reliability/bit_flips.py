@@ -18,11 +18,10 @@ from pathlib import Path
 
 import numpy as np
 from case import Case, Outcome
-from hydra import compose, initialize_config_dir
+from composed import composed
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from cf_lightning.config import conf_dir, register_resolvers
 from cf_lightning.errors import UserError
 from cf_lightning.pipeline import run
 from cf_lightning.runs import Run, RunStep
@@ -76,10 +75,8 @@ def undisturbed() -> Undisturbed:
     write_images(folder / "images")
 
     def configure(store: Path, run_dir: Path) -> DictConfig:
-        register_resolvers()
         roots = [f"{key}.root={folder / 'images'}" for key in ("data", "target.folder")]
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            cfg = compose("config", [*SMALL, *roots, f"runtime.store={store}", f"runtime.run_dir={run_dir}"])
+        cfg = composed(*SMALL, *roots, f"runtime.store={store}", f"runtime.run_dir={run_dir}")
         OmegaConf.resolve(cfg)
         return cfg
 

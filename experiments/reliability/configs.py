@@ -10,10 +10,10 @@ from typing import Any
 from unittest.mock import patch
 
 from case import Case, Outcome
-from hydra import compose, initialize_config_dir
+from composed import composed
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from cf_lightning.config import conf_dir, register_resolvers
+from cf_lightning.config import conf_dir
 from cf_lightning.errors import UserError
 from cf_lightning.pipeline import run
 from cf_lightning.plan import Plan
@@ -114,10 +114,8 @@ def keys(node: Any, above: str = "") -> Iterator[str]:
 
 
 @cache
-def composed(overrides: tuple[str, ...]) -> DictConfig:
-    register_resolvers()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", list(overrides))
+def configuration(overrides: tuple[str, ...]) -> DictConfig:
+    return composed(*overrides)
 
 
 def attempt(place: Place, folder: Path) -> Outcome:
@@ -135,7 +133,7 @@ def try_value(place: Place, what: str, folder: Path, wholly: bool = True) -> str
         folder: for store and run.
         wholly: let the run look at more than its settings where these do not refuse a value.
     """
-    base = composed(place.overrides)
+    base = configuration(place.overrides)
     default = OmegaConf.select(base, place.key, throw_on_missing=False)
     key, value = place.key, WRONG.get(what)
     if what == UNKNOWN:

@@ -15,11 +15,9 @@ from unittest.mock import patch
 import pyarrow as pa
 import pyarrow.parquet as pq
 from case import Case, Outcome
+from composed import composed
 from hostile_code import SECRET
 from hostile_place import Place, harm, picture, watching
-from hydra import compose, initialize_config_dir
-
-from cf_lightning.config import conf_dir, register_resolvers
 
 NAMES = (
     *("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "'-alert(1)-'", "{{7*7}}", "${7*7}"),
@@ -82,11 +80,9 @@ def _run(folder: Path) -> Outcome:
 
     place = Place.made(folder)
     _write(place)
-    register_resolvers()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        places = [f"{name}.root={place.root}" for name in ("data", "target.manifest")]
-        places += [f"runtime.{name}={folder / name}" for name in ("store", "run_dir")]
-        cfg = compose("config", [*SMALL, *places])
+    places = [f"{name}.root={place.root}" for name in ("data", "target.manifest")]
+    places += [f"runtime.{name}={folder / name}" for name in ("store", "run_dir")]
+    cfg = composed(*SMALL, *places)
     shown = io.StringIO()
     with patch.dict(os.environ, KEYS), watching() as opened, redirect_stdout(shown), redirect_stderr(shown):
         run(cfg)

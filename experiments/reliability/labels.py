@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from album import Album
 from case import Case, Outcome
-from hydra import compose, initialize_config_dir
+from composed import composed
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
-from cf_lightning.config import build, conf_dir, register_resolvers
+from cf_lightning.config import build
 from cf_lightning.console import Console
 from cf_lightning.data.images import ImageDataModule
 from cf_lightning.data.index import Index
@@ -162,8 +162,6 @@ def mixed_up_in_training(
 
 def configuration(*overrides: str) -> dict[str, Any]:
     """What the command line would resolve to."""
-    register_resolvers()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        node = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
+    node = OmegaConf.to_container(composed(*overrides), resolve=True)
     assert isinstance(node, dict)
     return node  # type: ignore[return-value]

@@ -10,17 +10,21 @@ import sys
 
 from experiments.study.command import main
 from experiments.study.gains import Study
-from experiments.study.jobs import Job
+from experiments.study.jobs import Comparison, Job
 from experiments.study.packs import known_classes, targets
 
 PRETEXTS = ("rotation",)  # Jigsaw's puzzles need images of 135 px: seventeen times as long
-K = (500, 1000)  # 20 and 10 images a cluster
-EPOCHS, BATCH_SIZE = 40, 64  # of teacher and student alike
-TRAINING = 17.0  # minutes of one on a core of its own
+COMPARISON = Comparison(
+    k=(500, 1000),  # 20 and 10 images a cluster
+    contestants=("random", "teacher", "student", "teacher_2x"),
+    epochs=40,
+    batch_size=64,
+    minutes=17.0,
+)
 LAYERS = ("relu", "layer1", "layer2", "layer3", "layer4")  # conv1, res2 to res5
 TARGETS = ["other_classes", "caltech101"]
 STUDY = Study(
-    groups={pretext: tuple(f"{pretext}_k{k}" for k in K) for pretext in PRETEXTS},
+    groups={pretext: tuple(f"{pretext}_k{k}" for k in COMPARISON.k) for pretext in PRETEXTS},
     columns={
         (target, "linear", layer): f"{title}, {layer}"
         for target, title in (("other_classes", "50 other classes"), ("caltech101", "Caltech-101"))
@@ -34,21 +38,14 @@ def jobs(args: argparse.Namespace) -> list[Job]:
     found = []
     for seed in args.seeds:
         for pretext in PRETEXTS:
-            for k in K:
-                # those that know no k are measured once, beside the first
-                rows = "random,teacher,student,teacher_2x" if k == K[0] else "student"
-                overrides = (
-                    *("+experiment=rotnet_r50", f"pretrain={pretext}"),
-                    *("model=torchvision", "model.name=resnet18", "transfer=[linear]"),
-                    *known_classes(args.packs, args.work),
-                    *targets(TARGETS, args.packs, args.work),
-                    *(f"pretrain.epochs={EPOCHS}", f"clusterfit.epochs={EPOCHS}"),
-                    *(f"pretrain.batch_size={BATCH_SIZE}", f"clusterfit.batch_size={BATCH_SIZE}"),
-                    f"target_features.layers=[{','.join(LAYERS)}]",
-                    *(f"cluster.k={k}", f"contestant=[{rows}]", f"seed={seed}"),
-                )
-                trainings = 4 if k == K[0] else 1
-                found.append(Job(f"{pretext}_k{k}", seed, overrides, trainings * TRAINING))
+            overrides = (
+                *("+experiment=rotnet_r50", f"pretrain={pretext}"),
+                *("model=torchvision", "model.name=resnet18", "transfer=[linear]"),
+                *known_classes(args.packs, args.work),
+                *targets(TARGETS, args.packs, args.work),
+                f"target_features.layers=[{','.join(LAYERS)}]",
+            )
+            found += COMPARISON.jobs(pretext, seed, *overrides)
     return found
 
 

@@ -45,6 +45,42 @@ class Job:
         return [sys.executable, "-m", "cf_lightning", *self.overrides, *places, *more]
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Students of several k against what else there is, all trained alike.
+
+    Attributes:
+        k: of the students.
+        contestants: with the student; those that know no k are measured once, beside the first one.
+        epochs: of teacher and student.
+        batch_size: of both.
+        minutes: of one training on one core of its own, about.
+    """
+
+    k: tuple[int, ...]
+    contestants: tuple[str, ...]
+    epochs: int
+    batch_size: int
+    minutes: float
+
+    def jobs(self, name: str, seed: int, *overrides: str) -> list[Job]:
+        """One for each k, in the settings ``<name>_k<k>``."""
+        found = []
+        for k in self.k:
+            rows = self.contestants if k == self.k[0] else ("student",)
+            trainings = sum(TRAININGS[row] for row in rows)
+            own = (
+                *(f"{stage}.epochs={self.epochs}" for stage in ("pretrain", "clusterfit")),
+                *(f"{stage}.batch_size={self.batch_size}" for stage in ("pretrain", "clusterfit")),
+                *(f"cluster.k={k}", f"contestant=[{','.join(rows)}]", f"seed={seed}"),
+            )
+            found.append(Job(f"{name}_k{k}", seed, (*overrides, *own), trainings * self.minutes))
+        return found
+
+
+TRAININGS = {"random": 0, "teacher": 1, "student": 1, "distillation": 1, "teacher_2x": 2}
+
+
 def parser(doc: str) -> argparse.ArgumentParser:
     """What every study can be told."""
     found = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawTextHelpFormatter)
