@@ -1,5 +1,6 @@
 """Images to measure with: generated, so that nothing is downloaded and nothing of the user's is read."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,14 @@ def make_images(root: Path, number: int, file_side: int, side: int) -> FolderIma
         blobs = Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8))
         blobs.resize((file_side, file_side), Image.Resampling.BICUBIC).save(file, quality=90)
     return FolderImages(root=str(root), view=View(resize=side, crop=side), holdout=0.0)
+
+
+def add_links(root: Path, number: int) -> None:
+    """Links to the images in ``root``, beside them, until there are ``number``; to make these takes long."""
+    files = sorted(root.rglob("*.jpg"))
+    for i in range(len(files), number):
+        file = files[i % len(files)]
+        os.link(file, file.with_name(f"{i:06d}.jpg"))
 
 
 def make_photos(

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Literal
+from typing import Literal, TypeVar
 
 import profiling
 
 Side = Callable[[], float]
+Figure = TypeVar("Figure")  # of a round: a number, or several by name
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Row:
     digits: int = 2
 
 
-def in_turn(*sides: Side, rounds: int = 5, warm_up: bool = True) -> list[list[float]]:
+def in_turn(*sides: Callable[[], Figure], rounds: int = 5, warm_up: bool = True) -> list[list[Figure]]:
     """For each side its figure of every round, measured A B A B ... after one warm-up of each."""
     if warm_up:
         for side in sides:

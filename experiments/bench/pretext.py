@@ -35,7 +35,7 @@ from cf_lightning.trainer import build_trainer
 
 ByHand = Callable[[PseudoLabelClassifier, Tensor, Tensor], Tensor]
 CLASSES, ANGLES, ORDERS = 1000, 4, 2000
-LOADS = (Load("cpu", 32, 32, 6), Load("cuda", 256, 256, 40))
+LOADS = (Load("cpu", 32, 32, 5), Load("cuda", 256, 256, 40))
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,8 @@ class Steps:
         name = type(self.pretext.task).__name__
         side = self.data.source.view.crop
         where = f"{self.network}, {side} px, batch {self.batch}, {self.load.device}"
-        ours, by_hand, making = in_turn(self.framework, self.by_hand, self.making, rounds=5)
+        sides = (self.framework, self.by_hand, self.making)
+        ours, by_hand, making = in_turn(*sides, rounds=5, warm_up=False)  # the first batch is one
         yield ratio(f"{name} / by hand ({where})", ours, by_hand, self.bound, "images/s")
         if self.pretext.makes_batches:
             steps = [1000 * self.batch / rate for rate in ours]

@@ -1,10 +1,11 @@
-"""Two processes of one thread against one: extraction and training, as torchrun starts them; a divided trunk.
+"""Two processes of one thread, each with a core of its own, against one; a divided trunk.
 
 Called with what to do and a folder of images, this file is one of the processes.
 """
 
 import os
 import resource
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from images import make_images
-from lightning.pytorch import Callback
+from lightning.pytorch import Trainer
 from measuring import Bound, Row, in_turn, ratio
 from profiling import operators
 from throughput import Clock
@@ -41,18 +42,19 @@ GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "500000"}  # glibc by and by keeps freed 
 def rows(folder: Path) -> Iterator[Row]:
     images = folder / "processes"
     make_images(images, BATCH * BATCHES, file_side=112, side=SIDE)
+    two, one = in_turn(
+        lambda: group(2, "rates", images),
+        lambda: group(1, "rates", images),
+        rounds=3,
+        warm_up=False,  # each is a process of its own, and counts from its second batch on
+    )
     for what in ("extract", "train"):
-        two, one = in_turn(
-            lambda: group(2, what, images),  # noqa: B023
-            lambda: group(1, what, images),  # noqa: B023
-            rounds=3,
-            warm_up=False,  # each is a process of its own, and counts from its second batch on
-        )
         name = f"{what.capitalize()}: 2 processes of a thread / 1 (ResNet-18, {SIDE} px, cpu)"
-        yield ratio(name, two, one, Bound(">=", 1.6), "images/s")
+        rates = ([figures[what] for figures in side] for side in (two, one))
+        yield ratio(name, *rates, Bound(">=", 1.6), "images/s")
     divided, whole = in_turn(
-        lambda: group(2, "divided", images, **GIVE_BACK),
-        lambda: group(2, "whole", images, **GIVE_BACK),
+        lambda: group(2, "divided", images, **GIVE_BACK)["memory"],
+        lambda: group(2, "whole", images, **GIVE_BACK)["memory"],
         rounds=3,
         warm_up=False,
     )
@@ -60,14 +62,34 @@ def rows(folder: Path) -> Iterator[Row]:
     yield ratio(name, divided, whole, Bound("<=", 0.6), "MiB")
 
 
-def group(number: int, what: str, images: Path, **more: str) -> float:
+def group(number: int, what: str, images: Path, **more: str) -> dict[str, float]:
     """Images a second of so many processes, each with a core of its own; or the MiB of the first."""
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:number]))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}"]
-    command = ["taskset", "-c", cores, *launcher, __file__, what, str(images)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    return float(next(line for line in done.stdout.splitlines() if line.startswith("figure ")).split()[1])
+    command = ["taskset", "-c", cores, sys.executable, __file__, what, str(images)]
+    shared = {**os.environ, "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(number), **more}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    ranks = [
+        subprocess.Popen(
+            command,
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(number)
+    ]
+    told = [rank.communicate() for rank in ranks]
+    for rank, (_, error) in zip(ranks, told, strict=True):
+        if rank.returncode:
+            raise RuntimeError(error)
+    figures = (line.split() for line in told[0][0].splitlines() if line.startswith("figure "))
+    return {name: float(figure) for _, name, figure in figures}
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
 
 
 class Steady(Clock):
@@ -88,31 +110,27 @@ class Steady(Clock):
         return (len(times) - 1) / (times[-1] - times[0])
 
 
-def main(what: str, images: Path) -> None:
+def rates(what: str, images: Path) -> None:
     world = int(os.environ["WORLD_SIZE"])
     runtime = Runtime(accelerator="cpu", devices=world, progress=False)
-    view, clock = View(resize=SIDE, crop=SIDE), Steady("cpu")
-    source = FolderImages(root=str(images), view=view, holdout=0.0)
+    source = FolderImages(root=str(images), view=View(resize=SIDE, crop=SIDE), holdout=0.0)
     trunk = TorchvisionTrunk(name="resnet18").build()
-    callbacks: list[Callback] = [clock]
-    if what == "extract":
-        data = ImageDataModule(source, batch_size=BATCH)
-        out = Path(tempfile.gettempdir()) / f"rows_of_{os.getppid()}.npy"
-        writer = RowWriter(out, (len(data.index), DIM), "float16")
-        trainer = build_trainer(runtime, images, "auto", [*callbacks, writer])
-        trainer.predict(FeatureExtractionModule(trunk), data, return_predictions=False)
-        rate = clock.batches() * BATCH * world
-        trainer.strategy.barrier()
-        if trainer.is_global_zero:
-            out.unlink()
-    else:
-        data = ImageDataModule(source, augmentation=Augmentation(), batch_size=TRAIN_BATCH)
-        module = PseudoLabelClassifier(trunk, CLASSES, Supervised(), batch_size=TRAIN_BATCH)
-        trainer = build_trainer(runtime, images, "auto", callbacks)
-        trainer.fit(convert(module) if world > 1 else module, data)  # type: ignore[arg-type]
-        rate = clock.batches() * TRAIN_BATCH
+
+    data, clock = ImageDataModule(source, batch_size=BATCH), Steady("cpu")
+    out = Path(tempfile.gettempdir()) / f"rows_of_{os.getppid()}.npy"
+    writer = RowWriter(out, (len(data.index), DIM), "float16")
+    trainer = build_trainer(runtime, images, "auto", [clock, writer])
+    trainer.predict(FeatureExtractionModule(trunk), data, return_predictions=False)
+    tell(trainer, "extract", clock.batches() * BATCH * world)
+    trainer.strategy.barrier()
     if trainer.is_global_zero:
-        print(f"figure {rate}", flush=True)
+        out.unlink()
+
+    data, clock = ImageDataModule(source, augmentation=Augmentation(), batch_size=TRAIN_BATCH), Steady("cpu")
+    module = PseudoLabelClassifier(trunk, CLASSES, Supervised(), batch_size=TRAIN_BATCH)
+    trainer = build_trainer(runtime, images, "auto", [clock])
+    trainer.fit(convert(module) if world > 1 else module, data)  # type: ignore[arg-type]
+    tell(trainer, "train", clock.batches() * TRAIN_BATCH)
 
 
 def memory(what: str, images: Path) -> None:
@@ -127,12 +145,15 @@ def memory(what: str, images: Path) -> None:
     trainer = build_trainer(runtime, images, "32-true", [])
     trainer.fit_loop.epoch_loop.max_steps = 4
     trainer.fit(module, data)
+    tell(trainer, "memory", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def tell(trainer: Trainer, name: str, figure: float) -> None:
     if trainer.is_global_zero:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(f"figure {(peak - before) / 1024}", flush=True)
+        print("figure", name, figure, flush=True)
 
 
 if __name__ == "__main__":
-    measure = main if sys.argv[1] in ("extract", "train") else memory
+    measure = rates if sys.argv[1] == "rates" else memory
     with operators(f"{sys.argv[1]}, rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}"):
         measure(sys.argv[1], Path(sys.argv[2]))

@@ -1,4 +1,4 @@
-"""What grows with use: a store's artifacts and bytes, and what a run costs beside its stages."""
+"""What grows with use: a store's artifacts and bytes."""
 
 import json
 import os
@@ -10,18 +10,16 @@ from statistics import median
 from front_door import process
 from measuring import Bound, Row, in_turn, ratio, seconds
 
-from cf_lightning.runs import Run
 from cf_lightning.store import MANIFEST, Store
 from cf_lightning.store.verifying import verify
 
-ARTIFACTS, LOOKS, ROUNDS = 10_000, 1000, 3
+ARTIFACTS, LOOKS = 10_000, 1000
 FILES, FILE_BYTES = 8, 128 * 2**20
 
 
 def rows(folder: Path) -> Iterator[Row]:
     yield from looking_up(folder)
     yield verifying(folder)
-    yield from beside(folder)
 
 
 def looking_up(folder: Path) -> Iterator[Row]:
@@ -45,6 +43,7 @@ def looking_up(folder: Path) -> Iterator[Row]:
         process(*plan, f"runtime.store={folder}/full", f"hydra.run.dir={folder}/run"),
         process(*plan, f"runtime.store={folder}/empty", f"hydra.run.dir={folder}/run"),
         rounds=3,
+        warm_up=False,
     )
     yield ratio("`plan=true` with this store / with an empty one", ours, theirs, Bound("<=", 1.1), "s")
 
@@ -68,25 +67,3 @@ def verifying(folder: Path) -> Row:
     megabytes = FILES * FILE_BYTES / 1e6
     fast, plain = in_turn(lambda: megabytes / seconds(ours), lambda: megabytes / seconds(theirs))
     return ratio("`store verify` / `sha256sum` (1 GiB in 8 files)", fast, plain, Bound(">=", 0.8), "MB/s")
-
-
-def beside(folder: Path) -> Iterator[Row]:
-    """Everything but the stages: Hydra, plan, imports, checksums, the report."""
-    whole, stages, checks = [], [], []
-    for round_ in range(ROUNDS):
-        places = (f"runtime.store={folder}/beside_{round_}", f"hydra.run.dir={folder}/beside_run_{round_}")
-        whole.append(process("-m", "cf_lightning", "+experiment=demo", *places)())
-        run = Run.read(folder / f"beside_run_{round_}")
-        stages.append(sum(step.seconds or 0 for step in run.steps))
-        checks.append(seconds(lambda: [Store(run.store).verify(one.stage, one.key) for one in run.steps]))  # noqa: B023
-    more = [all_of_it - 1.05 * of_stages for all_of_it, of_stages in zip(whole, stages, strict=True)]
-    what, bound = "`+experiment=demo`, the whole process, beyond 1.05 of its stages", Bound("<=", 10, " s")
-    yield Row(what, more, bound, "s", median(whole), median(stages), "s", digits=1)
-    yield ratio(
-        "Checksums of all that a run reads / `+experiment=demo`",
-        checks,
-        whole,
-        Bound("<=", 0.02),
-        "s",
-        digits=4,
-    )

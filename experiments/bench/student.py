@@ -129,13 +129,14 @@ def rows(folder: Path) -> Iterator[Row]:
             yield from by_parts()
             yield Row("The student's options on a GPU")
             continue
-        steps = in_turn(*(Step(load, learned) for learned in EVERY), rounds=ROUNDS)
+        steps = in_turn(*(Step(load, learned) for learned in EVERY), rounds=ROUNDS, warm_up=False)
         yield from lines(str(load), dict(zip(EVERY, steps, strict=True)))
 
 
 def by_parts() -> Iterator[Row]:
     """The step of a ResNet-50, and what a head takes beside it."""
-    networks, *heads = in_turn(Step(NETWORK, FEW), *(Step(HEAD, learned) for learned in EVERY), rounds=ROUNDS)
+    sides = Step(NETWORK, FEW), *(Step(HEAD, learned) for learned in EVERY)
+    networks, *heads = in_turn(*sides, rounds=ROUNDS, warm_up=False)
     few = heads[EVERY.index(FEW)]
     steps = {
         learned: [
@@ -155,7 +156,7 @@ def lines(where: str, steps: dict[Learned, list[float]]) -> Iterator[Row]:
 
 
 class Step:
-    """Seconds of a training step of the framework, with images that are in memory."""
+    """Seconds of a training step of the framework after a first one, with images that are in memory."""
 
     def __init__(self, load: Load, learned: Learned) -> None:
         self.load = load

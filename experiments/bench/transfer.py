@@ -33,7 +33,7 @@ TRAIN, TEST = 1000, 250
 LAYERS = (9216, 9216, 8192, 9216, 8192)  # of a ResNet-50 at 224 px
 LRS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0]
 IMAGES, SIDE = 512, 128
-MANY = 96_000, 1_000  # train and test samples, whose memory is looked at
+MANY = 96_000, 500  # train and test samples, whose memory is looked at
 FROZEN: dict[str, Protocol] = {"linear": LinearProbe(epochs=1), "knn": KNN(), "retrieval": Retrieval()}
 ROUNDS, MIB = 3, 2**20
 
@@ -73,7 +73,7 @@ def probes() -> Row:
             for lr in LRS:
                 LinearProbe(epochs=2, lr=lr).evaluate(layer, train, test, "cpu")
 
-    ours, theirs = in_turn(lambda: seconds(at_once), lambda: seconds(singly), rounds=3)
+    ours, theirs = in_turn(lambda: seconds(at_once), lambda: seconds(singly), rounds=3, warm_up=False)
     what = (
         f"5 layers x 8 learning rates of linear at once / singly ({TRAIN} samples, some 9,000 numbers, cpu)"
     )
@@ -103,7 +103,7 @@ def together(folder: Path) -> Row:
         for protocol in (LinearProbe(), KNN(), Retrieval()):
             protocol.evaluate(features, train, test, "cpu")
 
-    ours, theirs = in_turn(lambda: seconds(measure), lambda: seconds(extract), rounds=3)
+    ours, theirs = in_turn(lambda: seconds(measure), lambda: seconds(extract), rounds=3, warm_up=False)
     what = f"linear, knn and retrieval / the extraction ({IMAGES} images, ResNet-50, {SIDE} px, cpu)"
     return ratio(what, ours, theirs, Bound("<=", 0.5), "s")
 
@@ -142,7 +142,9 @@ def solvers() -> Iterator[Row]:
         ),
     }
     for name, (framework, by_hand) in sides.items():
-        ours, theirs = in_turn(lambda act=framework: seconds(act), lambda act=by_hand: seconds(act), rounds=3)
+        ours, theirs = in_turn(
+            lambda act=framework: seconds(act), lambda act=by_hand: seconds(act), rounds=3, warm_up=False
+        )
         what = f"{name} / scikit-learn by hand ({TRAIN} x {DIM}, cpu)"
         yield ratio(what, ours, theirs, Bound("<=", 1.2), "s")
 

@@ -35,10 +35,10 @@ from cf_lightning.models.r2plus1d import R2Plus1D
 DECODERS = ("pyav",) if why_no_torchcodec() else ("pyav", "torchcodec")
 HEIGHT, WIDTH, FPS = 240, 320, 30
 TEXTURE, GRAIN = 20, 8  # grey levels: some 400 kbit/s
-LONG, SHORT, SHORTEST = 590, 10, 2  # seconds; of 600, every clip would begin just before a key frame
+LONG, SHORT, SHORTEST = 590, 6, 2  # seconds; of 600, every clip would begin just before a key frame
 VIDEOS, BATCH, PROCESSES = 32, 4, 2
-WARM, CLIPS = 200, 2000  # through the data module, in whole epochs of 40 videos
-GROWTH = 32  # MiB; what half a frame of 112 px kept of every clip would come to
+WARM, CLIPS = 200, 1200  # through the data module, in whole epochs of 40 videos
+GROWTH = 18  # MiB; what half a frame of 112 px kept of every clip would come to
 EXTRACTED = 6
 NETWORK = R2Plus1D(depth=18)
 

@@ -111,7 +111,8 @@ def test_a_stage_that_is_stopped_has_failed(number: signal.Signals, out: Path, r
         "runtime = Runtime(run_dir=sys.argv[2], experiment='demo')\n"
         "with WandbTracker().run('cluster', Path(sys.argv[1]), runtime, {}, {}):\n"
         "    print('begun', flush=True)\n"
-        "    time.sleep(100)\n"
+        "    while True:\n"  # a signal just before a long sleep would be seen after it
+        "        time.sleep(0.1)\n"
     )
     line = [sys.executable, "-c", code, str(out), runtime.run_dir]
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, stderr=subprocess.PIPE) as process:

@@ -58,7 +58,14 @@ class Index:
     @classmethod
     def read(cls, folder: Path) -> "Index":
         """The index that lies in an artifact's folder."""
-        return cls(pq.read_table(folder / cls.FILE), str(folder), Resized.found(folder))
+        ours, usual = pa.system_memory_pool(), pa.default_memory_pool()
+        pa.set_memory_pool(ours)  # the usual one keeps what reading needs: four times the table
+        try:
+            index = cls(pq.read_table(folder / cls.FILE), str(folder), Resized.found(folder))
+        finally:
+            pa.set_memory_pool(usual)
+        ours.release_unused()
+        return index
 
     def take(self, rows: np.ndarray) -> "Index":
         """An index of (n,) int64 ``rows`` alone, which are numbered anew."""
