@@ -58,7 +58,7 @@ def rows(folder: Path) -> Iterator[Row]:
         rounds=3,
         warm_up=False,
     )
-    name = "Train: memory of a process, trunk divided between 2 / whole in both (ViT-S, AdamW, cpu)"
+    name = "Train: memory of a process, trunk divided between 2 / whole in both (ViT-B, AdamW, cpu)"
     yield ratio(name, divided, whole, Bound("<=", 0.6), "MiB")
 
 
@@ -138,12 +138,12 @@ def memory(what: str, images: Path) -> None:
     runtime = Runtime(accelerator="cpu", devices=2, progress=False, shard=what == "divided")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     module = PseudoLabelClassifier(
-        TimmTrunk(name="vit_small_patch16_224").build(), CLASSES, Supervised(), AdamW(), batch_size=8
+        TimmTrunk(name="vit_base_patch16_224").build(), CLASSES, Supervised(), AdamW(), batch_size=2
     )
-    source = FolderImages(root=str(images), view=View(resize=SIDE, crop=SIDE), holdout=0.0)
-    data = ImageDataModule(source, augmentation=Augmentation(), batch_size=8)
+    source = FolderImages(root=str(images), view=View(resize=32, crop=32), holdout=0.0)
+    data = ImageDataModule(source, augmentation=Augmentation(), batch_size=2)
     trainer = build_trainer(runtime, images, "32-true", [])
-    trainer.fit_loop.epoch_loop.max_steps = 4
+    trainer.fit_loop.epoch_loop.max_steps = 3
     trainer.fit(module, data)
     tell(trainer, "memory", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
