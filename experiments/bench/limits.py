@@ -57,7 +57,7 @@ class Limits:
         for dtype, found in peaks.items():
             what = f"Matrix products at best, {_name(dtype)} ({device})"
             yield Row(what, found, unit="GFLOP/s", digits=0)
-        whole, model, loader = in_turn(self.extraction, self.forward, self.loading)
+        whole, model, loader = in_turn(self.extraction, self.forward, self.loading, rounds=ROUNDS)
         least = [min(pair) for pair in zip(model, loader, strict=True)]
         what = f"Extraction / the slower of network and loader, each alone ({where})"
         yield ratio(what, whole, least, Bound(">=", 0.9), "images/s")

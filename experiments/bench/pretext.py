@@ -78,7 +78,6 @@ def pretexts(folder: Path, number: int) -> list[Pretext]:
     tags[rng.random(number) < 0.5, 1:] = -1
     none = np.zeros(number, dtype=np.int64)
     return [
-        Pretext(Supervised(), tags[:, 0], CLASSES, supervised),
         Pretext(Hashtags(), tags, CLASSES, hashtags),
         Pretext(Rotation(), none, ANGLES, rotation, makes_batches=True),
         Pretext(jigsaw, none, ORDERS, Puzzle(np.load(folder / "permutations.npy")), makes_batches=True),

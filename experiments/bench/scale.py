@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from front_door import process
 from measuring import Bound, Row, in_turn, ratio, seconds
 
 from cf_lightning.store import MANIFEST, Store
@@ -18,11 +17,11 @@ FILES, FILE_BYTES = 8, 128 * 2**20
 
 
 def rows(folder: Path) -> Iterator[Row]:
-    yield from looking_up(folder)
+    yield looking_up(folder)
     yield verifying(folder)
 
 
-def looking_up(folder: Path) -> Iterator[Row]:
+def looking_up(folder: Path) -> Row:
     store, full = Store(str(folder / "full")), folder / "full" / "extract"
     for number in range(ARTIFACTS):
         artifact = full / f"{number:020x}"
@@ -37,15 +36,7 @@ def looking_up(folder: Path) -> Iterator[Row]:
     found, none = in_turn(lambda: look(7), lambda: look(ARTIFACTS + 1), rounds=5)
     note = f"of one that is not there {median(none):.3f} ms"
     what = f"Store of {ARTIFACTS} artifacts: look-up of one"
-    yield Row(what, found, Bound("<=", 20, " ms"), "ms", note=note, digits=3)
-    plan = ("-m", "cf_lightning", "+experiment=demo", "plan=true")
-    ours, theirs = in_turn(
-        process(*plan, f"runtime.store={folder}/full", f"hydra.run.dir={folder}/run"),
-        process(*plan, f"runtime.store={folder}/empty", f"hydra.run.dir={folder}/run"),
-        rounds=3,
-        warm_up=False,
-    )
-    yield ratio("`plan=true` with this store / with an empty one", ours, theirs, Bound("<=", 1.1), "s")
+    return Row(what, found, Bound("<=", 20, " ms"), "ms", note=note, digits=3)
 
 
 def verifying(folder: Path) -> Row:
