@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+unexport PYTHONDONTWRITEBYTECODE  # without byte code each process takes twice as long to start
 
 help:  ## what there is
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/: .*## /\t/' | expand -t 14
@@ -19,8 +20,8 @@ $(VENV)/ready: requirements.lock requirements-uv.lock pyproject.toml
 demo: setup  ## the main job on the embedded data: hashtags -> clusters -> student -> table
 	$(RUN) -m cf_lightning +experiment=hashtag_r50
 
-test: setup  ## every test
-	$(RUN) -m pytest
+test: setup  ## every test, one process and one thread for each core
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=logical --dist=worksteal
 
 lint: setup  ## ruff and mypy
 	$(VENV)/bin/ruff check .
