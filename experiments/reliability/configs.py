@@ -22,10 +22,14 @@ from cf_lightning.settings import check_settings, resolved
 CONF = conf_dir()
 MISSING = "???"
 UNKNOWN = "no_such_setting"
-NULL_TOO = {"root", "layer_dim", "reducing_gap", "fps", "view", "min_area", "logger", "curate", "expected"}
+NULL_TOO = {
+    *("root", "layer_dim", "reducing_gap", "fps", "view", "min_area", "logger", "curate", "expected"),
+    "split_seed",  # by names' hashes
+}
 FRACTIONS = {"fps", "init_timeout", "finish_timeout"}  # that stand there as whole numbers
 YES_TOO = {"progress", "crops"}  # true is 1, and 1 is a number of crops
 FREE = {"teachers", "contestant", "target"}  # whose names are the user's
+OPEN = {"runtime.slurm.more"}  # that take any setting
 WRONG: dict[str, Any] = {
     "a word": "many",
     "nothing": "",
@@ -140,6 +144,8 @@ def try_value(place: Place, what: str, folder: Path, wholly: bool = True) -> str
         if not isinstance(default, DictConfig) or place.key in FREE:
             return ""
         key, value = f"{place.key}.{UNKNOWN}", 3
+    if place.key in OPEN and what in ("a node", UNKNOWN):
+        return ""
     right = what != UNKNOWN and may_be_right(key.rpartition(".")[2], default, value)
     node: Any = OmegaConf.to_container(base)
     for name, put_there in ((key, value), ("runtime.store", folder / "store"), ("runtime.run_dir", folder)):
