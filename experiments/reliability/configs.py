@@ -24,7 +24,7 @@ MISSING = "???"
 UNKNOWN = "no_such_setting"
 NULL_TOO = {
     *("root", "layer_dim", "reducing_gap", "fps", "view", "min_area", "logger", "curate", "expected"),
-    "split_seed",  # by names' hashes
+    *("split_seed", "partition", "slurm"),
 }
 FRACTIONS = {"fps", "init_timeout", "finish_timeout"}  # that stand there as whole numbers
 YES_TOO = {"progress", "crops"}  # true is 1, and 1 is a number of crops
