@@ -105,18 +105,18 @@ def watched(*command: str) -> tuple[int, int]:
         assert process.stdout is not None
         while process.stdout.readline() not in ("warm\n", ""):
             pass
-        before = peak = _anonymous(process.pid)
+        before = peak = in_memory(process.pid)
         while process.poll() is None:
-            peak = max(peak, _anonymous(process.pid))
+            peak = max(peak, in_memory(process.pid))
             time.sleep(0.002)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     return before, peak
 
 
-def _anonymous(pid: int) -> int:
-    """RssAnon in bytes; 0 of a process that has just ended."""
+def in_memory(pid: int, what: str = "RssAnon") -> int:
+    """Bytes of ``what``, as ``VmHWM`` for the most so far; 0 of a process that has just ended."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
+        if line.startswith(f"{what}:"):
             return int(line.split()[1]) * 1024
     return 0

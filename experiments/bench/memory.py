@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from clustering_memory import clustering
+from clustering_memory import MACHINE, MIB, clustering
 from images import add_links, make_images
 from measuring import Bound, Row, in_turn, ratio, watched
 
@@ -21,12 +21,9 @@ from cf_lightning.data.views import Augmentation, View
 from cf_lightning.features import FeatureExtractionModule
 from cf_lightning.models.tiny import TinyTrunk
 from cf_lightning.rows import describe_rows
-from cf_lightning.runtime import Runtime
 from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
 from cf_lightning.trainer import build_trainer
 
-MIB = 2**20
-MACHINE = Runtime(accelerator="cpu", devices=1, progress=False)
 IMAGES, SIDE, BATCH = 1000, 16, 256
 WIDTH = 8  # of the network
 FLAT = (10_000, 100_000)

@@ -4,7 +4,6 @@ Called with what to do and a folder of images, this file is one of the processes
 """
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from typing import Any
 
 from images import make_images
 from lightning.pytorch import Trainer
-from measuring import Bound, Row, in_turn, ratio
+from measuring import Bound, Row, in_memory, in_turn, ratio
 from profiling import operators
 from throughput import Clock
 
@@ -26,6 +25,7 @@ from cf_lightning.features import FeatureExtractionModule
 from cf_lightning.models.sync_batchnorm import convert
 from cf_lightning.models.timm import TimmTrunk
 from cf_lightning.models.torchvision import TorchvisionTrunk
+from cf_lightning.nodes import free_port
 from cf_lightning.optimization import AdamW
 from cf_lightning.runtime import Runtime
 from cf_lightning.tasks.pseudo_labels import PseudoLabelClassifier
@@ -49,8 +49,8 @@ def rows(folder: Path) -> Iterator[Row]:
     )
     for what in ("extract", "train"):
         name = f"{what.capitalize()}: 2 processes of a thread / 1 (ResNet-18, {SIDE} px, cpu)"
-        rates = ([figures[what] for figures in side] for side in (two, one))
-        yield ratio(name, *rates, Bound(">=", 1.6), "images/s")
+        both = ([figures[what] for figures in side] for side in (two, one))
+        yield ratio(name, *both, Bound(">=", 1.6), "images/s")
     divided, whole = in_turn(
         lambda: group(2, "divided", images, **GIVE_BACK)["memory"],
         lambda: group(2, "whole", images, **GIVE_BACK)["memory"],
@@ -83,12 +83,6 @@ def group(number: int, what: str, images: Path, **more: str) -> dict[str, float]
             raise RuntimeError(error)
     figures = (line.split() for line in told[0][0].splitlines() if line.startswith("figure "))
     return {name: float(figure) for _, name, figure in figures}
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 class Steady(Clock):
@@ -149,8 +143,7 @@ def memory(what: str, images: Path) -> None:
 
 def peak() -> float:
     """MiB so far; ``ru_maxrss`` would begin with what the process had that started this one."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in status if line.startswith("VmHWM:")).split()[1]) / 1024
+    return in_memory(os.getpid(), "VmHWM") / 2**20
 
 
 def tell(trainer: Trainer, name: str, figure: float) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from shutil import which
 from statistics import median
 
-from front_door import process
+from front_door import PROGRAM, process
 from measuring import Bound, Row, Side, in_turn, seconds
 
 from cf_lightning.runs import Run
@@ -15,7 +15,6 @@ from cf_lightning.sweep import job_folders
 PAIRS = ((100, 1000), (200, 700), (300, 400))  # a sweep each, of jobs that are short
 LARGEST, JOBS = 1000, 3  # of the sweep that is repeated
 TENTH = 12  # seconds: of a job of two minutes
-PROGRAM = ("-m", "cf_lightning")
 SHARED = ("+experiment=demo", "target=[species]", "transfer=[linear]", "clusterfit.epochs=1")
 
 

@@ -97,7 +97,7 @@ class Slurm(Resources):
         folder.mkdir(mode=0o700, exist_ok=True)  # submitit executes what lies there
         for attempt in range(1, self.attempts + 1):
             torchrun.forget(partial)
-            agent = Agent(partial, nodes, processes, runtime.num_threads(), _free_port())
+            agent = Agent(partial, nodes, processes, runtime.num_threads(), free_port())
             code = self._submitted(agent, folder, runtime, nodes)
             torchrun.tell_warnings(partial)
             if code == 0:
@@ -212,7 +212,7 @@ def check_node(stage: Any, job: dict[str, Any], inputs: dict[str, Path]) -> None
             )
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """One that is free here; a job's nodes are hardly used by anybody else."""
     with socket.socket() as probe:
         probe.bind(("", 0))
